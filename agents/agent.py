@@ -1,0 +1,150 @@
+"""What every agent shares: input scaling, visible gradient steps, its own noise, and exact checkpoints."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from goals.batch import Batch
+
+
+class Agent(nn.Module):
+    """Base of the agents. A subclass builds its networks, registers optimisers and ends its __init__ with `.to(device)`.
+
+    Args: obs_dim, goal_dim, action_dim: widths; max_grad_norm: gradients of each optimiser are clipped to this norm, 0 = not.
+    """
+
+    obs_scale: Tensor
+    obs_shift: Tensor
+    goal_scale: Tensor
+    goal_shift: Tensor
+    noise_seed: Tensor
+
+    def __init__(self, obs_dim: int, goal_dim: int, action_dim: int, max_grad_norm: float = 0.0):
+        super().__init__()
+        self.obs_dim, self.goal_dim, self.action_dim, self.max_grad_norm = obs_dim, goal_dim, action_dim, max_grad_norm
+        self.step = 0
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.register_buffer("obs_scale", torch.ones(obs_dim))
+        self.register_buffer("obs_shift", torch.zeros(obs_dim))
+        self.register_buffer("goal_scale", torch.ones(goal_dim))
+        self.register_buffer("goal_shift", torch.zeros(goal_dim))
+        self.register_buffer("noise_seed", torch.randint(2**31, ()))
+        self._generator: torch.Generator | None = None
+
+    # ---------------------------------------------------------------- inputs
+    @torch.no_grad()
+    def fit_scaling(self, obs: Float[Tensor, "N o"], goal: Float[Tensor, "N g"], floor: float = 1e-3) -> None:
+        """Standardise inputs with these samples' mean and std (std >= floor). Optional, once, before training.
+
+        The latent part of observation and goal gets *one* shift per dimension and one common scale, so that differences
+        between the two keep their meaning.
+        """
+        both = torch.cat([obs[:, : self.goal_dim], goal])
+        mean, spread = both.mean(0), both.std(0).square().mean().sqrt().clamp(min=floor)
+        self.goal_scale.fill_(1.0 / spread)
+        self.goal_shift.copy_(-mean / spread)
+        proprio = obs[:, self.goal_dim :]
+        std = proprio.std(0).clamp(min=floor)
+        self.obs_scale.copy_(torch.cat([self.goal_scale, 1.0 / std]))
+        self.obs_shift.copy_(torch.cat([self.goal_shift, -proprio.mean(0) / std]))
+
+    def scaled(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> tuple[Tensor, Tensor]:
+        """Observation and goal as the networks see them."""
+        return torch.addcmul(self.obs_shift, obs, self.obs_scale), torch.addcmul(self.goal_shift, goal, self.goal_scale)
+
+    def prepare(self, b: Batch) -> Batch:
+        """The batch as the networks see it."""
+        obs, goal = self.scaled(b.obs, b.goal)
+        return b._replace(obs=obs, goal=goal, next_obs=torch.addcmul(self.obs_shift, b.next_obs, self.obs_scale))
+
+    # ---------------------------------------------------------------- gradient steps
+    def add_optimizer(self, name: str, network: nn.Module, learning_rate: float, weight_decay: float = 0.0) -> None:
+        """A fused Adam over the trainable parameters of `network`."""
+        parameters = [p for p in network.parameters() if p.requires_grad]
+        self.optimizers[name] = torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+    def parameters_of(self, name: str) -> list[Tensor]:
+        """The parameters that the named optimiser owns."""
+        return self.optimizers[name].param_groups[0]["params"]
+
+    def descend(self, name: str, loss: Float[Tensor, ""]) -> None:
+        """One step of the named optimiser on `loss`. No other parameter receives a gradient."""
+        parameters = self.parameters_of(name)
+        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            parameter.grad = in_layout_of(parameter, gradient)
+        if self.max_grad_norm > 0.0:
+            nn.utils.clip_grad_norm_(parameters, self.max_grad_norm, foreach=True)
+        self.optimizers[name].step()
+
+    def noise_like(self, like: Tensor) -> Tensor:
+        """Standard normal noise: a function of the agent's seed, the step and the call's place in it, so a resume repeats it."""
+        if self._generator is None or self._generator.device != like.device:
+            self._generator, self._seed, self._noise_step = torch.Generator(like.device), int(self.noise_seed), -1
+        if self._noise_step != self.step:
+            self._generator.manual_seed(self._seed + self.step)
+            self._noise_step = self.step
+        return torch.randn(like.shape, generator=self._generator, device=like.device)
+
+    # ---------------------------------------------------------------- checkpoints
+    def checkpoint(self) -> dict[str, Tensor]:
+        """Parameters, targets, optimiser state and step as flat contiguous tensors (save or clone them before the next update)."""
+        state = {f"model.{name}": value for name, value in self.state_dict().items()}
+        for name, optimizer in self.optimizers.items():
+            for index, entry in optimizer.state_dict()["state"].items():
+                state |= {f"optimizer.{name}.{index}.{key}": value for key, value in entry.items()}
+        return {name: value.contiguous() for name, value in state.items()} | {"step": torch.tensor(self.step)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue exactly where `checkpoint` was taken.
+
+        Raises ValueError naming the first tensor that is missing, unknown or of another shape; the agent is then unchanged.
+        """
+        self._check_names_and_shapes(state)
+        self.load_state_dict(
+            {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+        )
+        for name, optimizer in self.optimizers.items():
+            entries: dict[int, dict[str, Tensor]] = {}
+            for key, value in state.items():
+                if key.startswith(f"optimizer.{name}."):
+                    _, _, index, field = key.split(".")
+                    like = value if field == "step" else self.parameters_of(name)[int(index)]
+                    entries.setdefault(int(index), {})[field] = torch.empty_like(like, requires_grad=False).copy_(value)
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": entries})
+        self.step = int(state["step"])
+        self._generator = None
+
+    def _check_names_and_shapes(self, state: Mapping[str, Tensor]) -> None:
+        expected = {f"model.{name}": tuple(value.shape) for name, value in self.state_dict().items()} | {"step": ()}
+        optional = {
+            f"optimizer.{name}.{index}.{key}": () if key == "step" else tuple(parameter.shape)
+            for name in self.optimizers
+            for index, parameter in enumerate(self.parameters_of(name))
+            for key in ("step", "exp_avg", "exp_avg_sq")
+        }
+        names: Iterable[str] = [*expected, *(name for name in state if name not in expected)]
+        for name in names:
+            mine, saved = expected.get(name, optional.get(name)), state.get(name)
+            if saved is None or mine is None or tuple(saved.shape) != mine:
+                raise ValueError(
+                    f"checkpoint does not fit this {type(self).__name__}: tensor {name} is "
+                    f"{'absent' if saved is None else tuple(saved.shape)} in the checkpoint and "
+                    f"{'absent' if mine is None else mine} here"
+                )
+
+
+def in_layout_of(parameter: Tensor, value: Tensor) -> Tensor:
+    """`value` with the parameter's strides: fused Adam pairs numbers by memory, so channels-last must meet channels-last."""
+    if value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter, requires_grad=False).copy_(value)
+
+
+def explore_around(
+    action: Float[Tensor, "B a"], std: Tensor | float, generator: torch.Generator | None
+) -> Float[Tensor, "B a"]:
+    """Gaussian noise of the given std on an action, clamped to [-1, 1]."""
+    noise = torch.randn(action.shape, generator=generator, device=action.device)
+    return (action + std * noise).clamp(-1.0, 1.0)

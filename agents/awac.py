@@ -1,0 +1,170 @@
+"""AWAC, goal-conditioned: advantage-weighted actor-critic (Nair et al. 2020; seed 003, ch. 4; VAL's agent).
+
+    y  = r + gamma min Q'(s', a', g),  a' ~ pi(. | s', g)
+    A  = min Q(s, a, g) - min Q(s, a_pi, g),  a_pi a sample of pi or its mean
+    pi <- argmax E w(A) log pi(a | s, g),  w = B softmax(A / lambda) over the batch, or min(exp(A / lambda), max_weight)
+
+The weighted regression is the projection argmin KL(pi* || pi) of the improved policy pi* ~ pi_data exp(A / lambda).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from agents.agent import Agent, explore_around
+from agents.networks import Critic, GaussianPolicy, GridShape, Trunk, make_trunk
+from agents.operations import exp_weights, polyak, softmax_weights, td_target
+from goals.batch import Batch
+
+
+@dataclass
+class AWACConfig:
+    """Hyper-parameters of AWAC."""
+
+    gamma: float = 0.99
+    """discount per step"""
+    weights: str = "softmax"
+    """softmax (over the batch, the released code) | exp (clipped, the paper)"""
+    temperature: float = 0.3
+    """lambda: *divides* the advantage"""
+    max_weight: float = 100.0
+    """exp weights are clipped here"""
+    advantage_clip: float = 0.0
+    """advantages are clamped to +- this; 0: not (VAL 2, hand .5)"""
+    baseline: str = "mean"
+    """a_pi of the advantage: mean | sample"""
+    q_clamp: bool = True
+    """clamp Q <= 0 in targets and advantages: right for rewards <= 0 only"""
+    target_clip: bool = True
+    """clamp targets to [-1 / (1 - gamma), 0]: right for rewards in [-1, 0] only"""
+    target_rate: float = 5e-3
+    """of the moving average Q'"""
+    learning_rate: float = 3e-4
+    """of Adam, both networks"""
+    weight_decay: float = 1e-4
+    """L2 of the policy"""
+    hidden: int = 256
+    """width of all layers"""
+    layers: int = 2
+    """hidden layers of Q"""
+    policy_layers: int = 4
+    """hidden layers of the policy"""
+    policy_std: float = 0.0
+    """fixed std of the Gaussian policy; 0: learned"""
+    layer_norm: bool = True
+    """LayerNorm in Q"""
+    encoder: str = "mlp"
+    """mlp | conv (spatial latents)"""
+    channels: int = 32
+    """of the conv encoder's first layer"""
+    max_grad_norm: float = 0.0
+    """clip gradients to this norm; 0: not"""
+
+
+def make_weights(config: AWACConfig) -> Callable[[Tensor], Tensor]:
+    """advantage (B,) -> weights (B,). Raises ValueError for an unknown name."""
+    if config.weights == "softmax":
+        return lambda advantage: softmax_weights(advantage, 1.0 / config.temperature)
+    if config.weights == "exp":
+        return lambda advantage: exp_weights(advantage, 1.0 / config.temperature, config.max_weight)
+    raise ValueError(f"unknown weights {config.weights!r}: choose softmax or exp")
+
+
+class AWAC(Agent):
+    """Advantage-weighted actor-critic, goal-conditioned. Raises ValueError for unknown weights, baseline or encoder."""
+
+    def __init__(
+        self,
+        config: AWACConfig,
+        obs_dim: int,
+        goal_dim: int,
+        action_dim: int,
+        grid_shape: GridShape | None = None,
+        device: str | torch.device = "cpu",
+    ):
+        super().__init__(obs_dim, goal_dim, action_dim, config.max_grad_norm)
+        baselines: dict[str, Callable[[Tensor], Tensor]] = {"mean": lambda mean: mean, "sample": self.sample}
+        if config.baseline not in baselines:
+            raise ValueError(f"unknown baseline {config.baseline!r}: choose {' or '.join(baselines)}")
+        self.config, self.weigh, self.baseline_action = config, make_weights(config), baselines[config.baseline]
+        c = config
+
+        def trunk() -> Trunk:
+            return make_trunk(c.encoder, obs_dim, goal_dim, grid_shape, c.channels)
+
+        self.critic = Critic(trunk(), action_dim, c.hidden, c.layers, c.layer_norm)
+        self.target_critic = Critic(trunk(), action_dim, c.hidden, c.layers, c.layer_norm).requires_grad_(False)
+        self.target_critic.load_state_dict(self.critic.state_dict())
+        self.policy = GaussianPolicy(trunk(), action_dim, c.hidden, c.policy_layers, c.policy_std)
+        self.q_max = 0.0 if c.q_clamp else torch.inf
+        self.to(device)
+        self.add_optimizer("critic", self.critic, c.learning_rate)
+        self.add_optimizer("policy", self.policy, c.learning_rate, c.weight_decay)
+
+    def sample(self, mean: Float[Tensor, "B a"]) -> Float[Tensor, "B a"]:
+        """A sample of the policy around its mean, clamped to [-1, 1]."""
+        return (mean + self.policy.std * self.noise_like(mean)).clamp(-1.0, 1.0)
+
+    def critic_loss(self, b: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Mean squared Bellman error of both critics."""
+        with torch.no_grad():
+            next_action = self.sample(self.policy(b.next_obs, b.goal))
+            next_q = self.target_critic(b.next_obs, b.goal, next_action).amin(0).clamp(max=self.q_max)
+            target = td_target(b.reward, b.discount, next_q, self.config.gamma, self.config.target_clip)
+        q = self.critic(b.obs, b.goal, b.action)  # (2, B)
+        loss = (q - target).square().mean()
+        return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
+
+    @torch.no_grad()
+    def advantage(self, b: Batch, mean: Float[Tensor, "B a"]) -> Float[Tensor, " B"]:
+        """min Q(s, a, g) - min Q(s, a_pi, g), clamped if the config says so."""
+        q = self.critic(b.obs, b.goal, b.action).amin(0).clamp(max=self.q_max)
+        v = self.critic(b.obs, b.goal, self.baseline_action(mean)).amin(0).clamp(max=self.q_max)
+        clip = self.config.advantage_clip
+        return (q - v).clamp(-clip, clip) if clip > 0.0 else q - v
+
+    def policy_loss(self, b: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Advantage-weighted regression."""
+        mean = self.policy(b.obs, b.goal)
+        advantage = self.advantage(b, mean.detach())
+        weight = self.weigh(advantage)
+        loss = -(weight * self.policy.log_prob(mean, b.action)).mean()
+        return loss, {
+            "policy_loss": loss.detach(),
+            "advantage": advantage.mean(),
+            "weight_max": weight.max(),
+            "std": self.policy.std.detach().mean(),
+            "mse": (mean - b.action).square().mean().detach(),
+        }
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One gradient step of Q and of the policy, and the target's moving average; returns 0-d tensors."""
+        self.step += 1
+        b = self.prepare(batch)
+        critic_loss, critic_metrics = self.critic_loss(b)
+        policy_loss, policy_metrics = self.policy_loss(b)
+        self.descend("critic", critic_loss)
+        self.descend("policy", policy_loss)
+        polyak(self.target_critic.parameters(), self.critic.parameters(), self.config.target_rate)
+        return critic_metrics | policy_metrics
+
+    @torch.no_grad()
+    def act(
+        self,
+        obs: Float[Tensor, "B o"],
+        goal: Float[Tensor, "B g"],
+        explore: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "B a"]:
+        """Actions in [-1, 1]: the mean, or a sample to explore."""
+        mean = self.policy(*self.scaled(obs, goal))
+        return explore_around(mean, self.policy.std, generator) if explore else mean
+
+    @torch.no_grad()
+    def value(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, " B"]:
+        """min Q(s, E pi(s, g), g)."""
+        obs, goal = self.scaled(obs, goal)
+        return self.critic(obs, goal, self.policy(obs, goal)).amin(0)

@@ -1,0 +1,199 @@
+"""Networks of the agents: trunks over (observation, goal), MLPs, stacked critics and two policies."""
+
+import math
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from agents.operations import gaussian_log_prob
+
+GridShape = tuple[int, int, int]
+
+
+class FlatTrunk(nn.Module):
+    """[obs, goal] as they are."""
+
+    def __init__(self, obs_dim: int, goal_dim: int):
+        super().__init__()
+        self.features = obs_dim + goal_dim
+
+    def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "B f"]:
+        return torch.cat([obs, goal], 1)
+
+
+class ConvTrunk(nn.Module):
+    """Two small convolutions over the spatial latents of observation and goal and their difference, then proprio.
+
+    Args: grid_shape (c, h, w) of the flattened "(c h w)" goal latent; obs is [latent | proprio]; channels of the first
+    convolution (the second has twice as many). Channels-last, which halves the time on a CPU.
+    Raises ValueError where the grid does not have goal_dim numbers.
+    """
+
+    def __init__(self, obs_dim: int, goal_dim: int, grid_shape: GridShape, channels: int):
+        super().__init__()
+        if math.prod(grid_shape) != goal_dim or obs_dim < goal_dim:
+            raise ValueError(
+                f"conv encoder: grid_shape {tuple(grid_shape)} does not fit goal_dim {goal_dim}, obs_dim {obs_dim}"
+            )
+        self.grid_shape = tuple(grid_shape)
+        stride = 2 if min(grid_shape[1:]) >= 8 else 1
+        self.first = nn.Conv2d(3 * grid_shape[0], channels, 3, stride, padding=1)
+        self.second = nn.Conv2d(channels, 2 * channels, 3, 2, padding=1)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        height, width = (math.ceil(math.ceil(size / stride) / 2) for size in grid_shape[1:])
+        self.features = 2 * channels * height * width + obs_dim - goal_dim
+
+    def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "B f"]:
+        latent, proprio = obs[:, : goal.shape[1]], obs[:, goal.shape[1] :]
+        x = torch.cat([latent, goal, goal - latent], 1).unflatten(1, (-1, *self.grid_shape[1:]))  # (B, 3c, h, w)
+        x = F.relu(self.first(x.contiguous(memory_format=torch.channels_last)))
+        x = F.relu(self.second(x))
+        return torch.cat([x.permute(0, 2, 3, 1).flatten(1), proprio], 1)
+
+
+def make_trunk(
+    encoder: str, obs_dim: int, goal_dim: int, grid_shape: GridShape | None, channels: int
+) -> FlatTrunk | ConvTrunk:
+    """The trunk a config names: "mlp" or "conv". Raises ValueError for another name or a missing grid shape."""
+    if encoder == "mlp":
+        return FlatTrunk(obs_dim, goal_dim)
+    if encoder == "conv":
+        if grid_shape is None:
+            raise ValueError("encoder conv needs the latent's grid_shape (c, h, w)")
+        return ConvTrunk(obs_dim, goal_dim, grid_shape, channels)
+    raise ValueError(f"unknown encoder {encoder!r}: choose mlp or conv")
+
+
+class StackedMLP(nn.Module):
+    """E independent ReLU MLPs on the same input, computed together by `baddbmm`.
+
+    Args: members E; inputs, outputs; `layers` >= 1 hidden layers of width `hidden`; LayerNorm (without gain and shift) before
+    each ReLU if asked for; late: width of a second input. Both inputs enter the first layer, each with its own weights, so
+    that a gradient with respect to the second (an action) costs nothing for the first.
+    Weights start as torch's Linear does: U(+-1/sqrt(fan in)).
+    """
+
+    def __init__(
+        self,
+        members: int,
+        inputs: int,
+        hidden: int,
+        layers: int,
+        outputs: int = 1,
+        layer_norm: bool = False,
+        late: int = 0,
+    ):
+        super().__init__()
+        widths = [inputs + late, *[hidden] * layers, outputs]
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for a, b in pairwise(widths):
+            bound = 1.0 / math.sqrt(a)
+            self.weights.append(torch.empty(members, a, b).uniform_(-bound, bound))
+            self.biases.append(torch.empty(members, 1, b).uniform_(-bound, bound))
+        late_weight = self.weights[0][:, inputs:].detach().clone()
+        self.weights[0] = nn.Parameter(self.weights[0][:, :inputs].detach().clone())
+        self.late_weight = nn.Parameter(late_weight)
+        self.inputs, self.hidden, self.layer_norm = inputs, hidden, layer_norm
+
+    def forward(
+        self, x: Float[Tensor, "B i"], late: Float[Tensor, "B l"] | None = None, members: int | None = None
+    ) -> Float[Tensor, "E B o"]:
+        """Outputs of the first `members` members (default: all)."""
+        e = members or len(self.late_weight)
+        h = torch.baddbmm(self.biases[0][:e], x.expand(e, *x.shape), self.weights[0][:e])
+        if late is not None:
+            h = torch.baddbmm(h, late.expand(e, *late.shape), self.late_weight[:e])
+        for weight, bias in zip(list(self.weights)[1:], list(self.biases)[1:], strict=True):
+            if self.layer_norm:
+                h = F.layer_norm(h, (self.hidden,))
+            h = torch.baddbmm(bias[:e], F.relu(h), weight[:e])
+        return h
+
+
+def mlp(inputs: int, hidden: int, layers: int, outputs: int, layer_norm: bool = False) -> nn.Sequential:
+    """`layers` hidden ReLU layers of width `hidden`, with LayerNorm before each ReLU if asked for."""
+    parts: list[nn.Module] = []
+    for a, b in pairwise([inputs, *[hidden] * layers]):
+        parts += [
+            nn.Linear(a, b),
+            *([nn.LayerNorm(b, elementwise_affine=False)] if layer_norm else []),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*parts, nn.Linear(hidden if layers else inputs, outputs))
+
+
+Trunk = FlatTrunk | ConvTrunk
+
+
+class Value(nn.Module):
+    """V(s, g)."""
+
+    def __init__(self, trunk: Trunk, hidden: int, layers: int, layer_norm: bool):
+        super().__init__()
+        self.trunk = trunk
+        self.head = mlp(trunk.features, hidden, layers, 1, layer_norm)
+
+    def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, " B"]:
+        return self.head(self.trunk(obs, goal)).squeeze(1)
+
+
+class Critic(nn.Module):
+    """Q_1 .. Q_E (s, a, g); the members share the trunk, the action enters at the MLP."""
+
+    def __init__(self, trunk: Trunk, action_dim: int, hidden: int, layers: int, layer_norm: bool, members: int = 2):
+        super().__init__()
+        self.trunk = trunk
+        self.head = StackedMLP(members, trunk.features, hidden, layers, 1, layer_norm, late=action_dim)
+
+    def forward(
+        self,
+        obs: Float[Tensor, "B o"],
+        goal: Float[Tensor, "B g"],
+        action: Float[Tensor, "B a"],
+        members: int | None = None,
+    ) -> Float[Tensor, "E B"]:
+        """Values of the first `members` members (default: all)."""
+        return self.head(self.trunk(obs, goal), action, members).squeeze(2)
+
+
+class DeterministicPolicy(nn.Module):
+    """tanh(MLP): actions in (-1, 1). The last layer starts small, so that no unit saturates at first."""
+
+    def __init__(self, trunk: Trunk, action_dim: int, hidden: int, layers: int):
+        super().__init__()
+        self.trunk = trunk
+        self.head = mlp(trunk.features, hidden, layers, action_dim)
+        with torch.no_grad():
+            for parameter in self.head[-1].parameters():
+                parameter.mul_(0.1)
+
+    def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "B a"]:
+        return torch.tanh(self.head(self.trunk(obs, goal)))
+
+
+class GaussianPolicy(DeterministicPolicy):
+    """N(tanh(MLP), diag std^2), *unsquashed*: densities of data actions at +-1 stay finite (errata and facts, Agents).
+
+    The std does not depend on the state. Fixed for std > 0; learned for std = 0, as log std = -6 + 6 * sigmoid(theta)
+    (AWAC's released code; std in (0.0025, 1), starting at 0.37).
+    """
+
+    def __init__(self, trunk: Trunk, action_dim: int, hidden: int, layers: int, std: float):
+        super().__init__(trunk, action_dim, hidden, layers)
+        if std < 0.0:
+            raise ValueError(f"policy std must be > 0 (fixed) or 0 (learned), got {std}")
+        self.fixed = std > 0.0
+        theta = torch.full((action_dim,), math.log(std) if self.fixed else math.log(5.0))  # sigmoid(log 5) = 5/6
+        self.theta = nn.Parameter(theta, requires_grad=not self.fixed)
+
+    @property
+    def std(self) -> Float[Tensor, " a"]:
+        """Standard deviation of each action dimension."""
+        return (self.theta if self.fixed else -6.0 + 6.0 * torch.sigmoid(self.theta)).exp()
+
+    def log_prob(self, mean: Float[Tensor, "B a"], action: Float[Tensor, "B a"]) -> Float[Tensor, " B"]:
+        """log density of actions, given the mean that `forward` returned."""
+        return gaussian_log_prob(action, mean, self.std)

@@ -1,0 +1,20 @@
+"""Where it happens: goal environments, their experts and the collection of data. NumPy and simulators, no torch."""
+
+import os
+
+# Read by MuJoCo and Mesa when they load, so they must be set first: software rendering is 200x slower without them,
+# and Mesa's own threads deadlock after a fork (docs/rendering.md).
+os.environ.setdefault("MUJOCO_GL", "egl")
+os.environ.setdefault("LP_NUM_THREADS", "0")
+
+import gymnasium  # noqa: E402
+
+ENTRY = "envs.tabletop:Tabletop"
+for size in (48, 64, 84):
+    gymnasium.register(
+        f"imagoal/Tabletop{size}-v0", ENTRY, kwargs={"image_size": size}, max_episode_steps=30, disable_env_checker=True
+    )
+gymnasium.register("imagoal/Tabletop-v0", ENTRY, max_episode_steps=30, disable_env_checker=True)
+gymnasium.register(
+    "imagoal/TabletopState-v0", ENTRY, kwargs={"observe": "state"}, max_episode_steps=30, disable_env_checker=True
+)

@@ -1,0 +1,46 @@
+"""The batch that crosses from goals to agents."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """B relabeled transitions as contiguous float32 tensors on one device.
+
+    `obs` and `next_obs` are [latent z | proprio], `goal` is a latent. `discount` is the continuation factor in {0, 1}:
+    an agent multiplies it by gamma. It is 0 only at true terminals, never at a time limit.
+    """
+
+    obs: Float[Tensor, "B o"]
+    action: Float[Tensor, "B a"]
+    reward: Float[Tensor, " B"]
+    discount: Float[Tensor, " B"]
+    next_obs: Float[Tensor, "B o"]
+    goal: Float[Tensor, "B z"]
+
+    def part(self, start: int, stop: int) -> "Batch":
+        """Rows [start, stop) as views of the same memory."""
+        return Batch(*(column[start:stop] for column in self))
+
+    def clone(self) -> "Batch":
+        """A copy that outlives the sampler's next call."""
+        return Batch(*(column.clone() for column in self))
+
+    def to(self, device: str | torch.device) -> "Batch":
+        """The batch on another device."""
+        return Batch(*(column.to(device, non_blocking=True) for column in self))
+
+
+def empty_batch(size: int, obs_dim: int, action_dim: int, goal_dim: int, device: str | torch.device = "cpu") -> Batch:
+    """An uninitialised batch of `size` rows, for a sampler to write into."""
+    return Batch(
+        obs=torch.empty(size, obs_dim, device=device),
+        action=torch.empty(size, action_dim, device=device),
+        reward=torch.empty(size, device=device),
+        discount=torch.empty(size, device=device),
+        next_obs=torch.empty(size, obs_dim, device=device),
+        goal=torch.empty(size, goal_dim, device=device),
+    )

@@ -1,0 +1,57 @@
+"""From code indices to latents, fast enough for a replay.
+
+A lookup is any callable (codes (B, cells) int64) -> latent (B, z) float32, such as `VQVAE.lookup`. One that also has
+`into(codes, out)` writes straight into a batch's memory; `CodebookLookup` is that one.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Lookup = Callable[[Tensor], Tensor]
+
+
+class CodebookLookup:
+    """Flattened quantised latents, "(c h w)" order, from a frozen copy of a codebook.
+
+    Args: codebook (K, c) code vectors. The latent of `cells` codes has z = c * cells numbers, channel first, as the
+    VQ-VAE flattens its grid. The copy is frozen: make a new lookup when the codebook has moved. It gathers channel by
+    channel into a reused buffer and then moves whole rows of cells, which is a third cheaper than transposing single
+    numbers; so one lookup serves one thread at a time.
+    """
+
+    def __init__(self, codebook: Float[Tensor, "K c"]):
+        self.channels = codebook.detach().float().T.contiguous().clone()  # (c, K)
+        self._buffers: dict[int, Tensor] = {}
+
+    def __call__(self, codes: Int[Tensor, "B cells"]) -> Float[Tensor, "B z"]:
+        """Latents of a batch of code grids."""
+        out = torch.empty(codes.shape[0], codes.shape[1] * len(self.channels), device=self.channels.device)
+        self.into(codes, out)
+        return out
+
+    def into(self, codes: Int[Tensor, "B cells"], out: Float[Tensor, "B z"]) -> None:
+        """Write the latents into `out`, which may be a column slice of a wider tensor."""
+        flat = codes.reshape(-1).long()
+        buffer = self._buffers.get(len(flat))
+        if buffer is None:
+            if len(self._buffers) >= 16:
+                self._buffers.clear()
+            buffer = self._buffers[len(flat)] = torch.empty(len(self.channels), len(flat), device=self.channels.device)
+        torch.index_select(self.channels, 1, flat, out=buffer)  # (c, B * cells)
+        out.unflatten(1, (-1, codes.shape[1])).copy_(buffer.unflatten(1, codes.shape).transpose(0, 1))
+
+
+def writer(lookup: Lookup) -> Callable[[Tensor, Tensor], None]:
+    """The (codes, out) -> None form of a lookup: its own `into`, else a copy of what it returns."""
+    into = getattr(lookup, "into", None)
+    if into is not None:
+        return into
+
+    def copy(codes: Tensor, out: Tensor) -> None:
+        with torch.no_grad():
+            out.copy_(lookup(codes.long()))
+
+    return copy

@@ -1,0 +1,227 @@
+"""Hindsight: transitions of a replay, each with a goal drawn from a mixture, and the reward that goal implies.
+
+The mixture is five fractions (RIG: 10% original / 50% prior / 40% future; VAL: 40 / 20 / 40; PTP: 30% original / 10% next /
+60% future). Counts per batch are deterministic and goals of one kind form a contiguous block: the transitions themselves
+are uniform, so the order within a batch carries no information.
+"""
+
+from dataclasses import asdict, dataclass, field
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from goals.batch import Batch, empty_batch
+from goals.replay import Replay
+from goals.rewards import Reward, RewardConfig, SuccessReward
+
+KINDS = ("original", "future", "next", "random", "imagined")
+
+
+@dataclass
+class Mixture:
+    """Fractions of goals by kind (they are normalised by their sum) and how future and random are drawn."""
+
+    original: float = 0.0
+    """the goal the episode was collected for"""
+    future: float = 1.0
+    """a later state of the same episode, rows t + 1 .. end - 1"""
+    next: float = 0.0
+    """the next state"""
+    random: float = 0.0
+    """any state of the same scene (or of the buffer, see random_scope)"""
+    imagined: float = 0.0
+    """a prior's sample for the same scene or episode, from the sampler's pool"""
+    future_discount: float = 1.0
+    """1: uniform over the future; below 1: truncated geometric, offset k with probability ~ future_discount^k"""
+    random_scope: str = "scene"
+    """scene | buffer"""
+
+    def counts(self, size: int) -> dict[str, int]:
+        """Goals of each kind in a batch of `size`: largest remainder, so the counts sum to `size`."""
+        share = {kind: getattr(self, kind) for kind in KINDS}
+        total = sum(share.values())
+        if min(share.values()) < 0 or total <= 0:
+            raise ValueError(f"goal fractions must be >= 0 and not all zero, got {share}")
+        exact = {kind: size * value / total for kind, value in share.items()}
+        counts = {kind: int(value + 1e-9) for kind, value in exact.items()}
+        rest = sorted(KINDS, key=lambda kind: counts[kind] - exact[kind])[: size - sum(counts.values())]
+        return {kind: counts[kind] + (kind in rest) for kind in KINDS}
+
+
+@dataclass
+class GoalsConfig:
+    """The goals room's part of a run's configuration."""
+
+    mixture: Mixture = field(default_factory=Mixture)
+    """of the data set's batches and, by default, of practice"""
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    done_on_reach: bool = False
+    """discount 0 where reached (goal reaching itself has no terminals)"""
+
+
+def future_rows(
+    rows: Int[Tensor, " n"], end: Int[Tensor, " n"], discount: float, generator: torch.Generator
+) -> Int[Tensor, " n"]:
+    """A later row of each row's episode, in rows + 1 .. end - 1 (end exclusive; every row needs a successor).
+
+    Uniform for discount = 1, else offset k in 1 .. m with probability proportional to discount^k (by inverting its
+    distribution function, so the truncation is exact).
+    """
+    room = end - 1 - rows  # m >= 1
+    u = torch.rand(rows.shape, generator=generator, device=rows.device, dtype=torch.float64)
+    if discount == 1.0:
+        offset = 1 + (u * room).long()
+    else:
+        log = torch.log(torch.tensor(discount, dtype=torch.float64, device=rows.device))
+        offset = 1 + (torch.log1p(-u * -torch.expm1(room * log)) / log).long()
+    return rows + torch.minimum(offset, room)
+
+
+class HindsightSampler:
+    """Replay + mixture + reward -> Batch.
+
+    A batch's memory is reused: it is valid until the next call with the same size (`Batch.clone` keeps one).
+
+    Args:
+        replay: where transitions come from.
+        mixture: fractions by kind.
+        reward: (next_latent (B, z), goal (B, z)) -> (B,).
+        pool: (S, K, cells) imagined goals in the replay's stored form (codes, or latents for a replay without codes): K for
+            each scene or episode; an episode's `pool` index says which row of S is its own.
+        done_on_reach: discount 0 where reached. Raises ValueError for a reward without `reached`.
+    """
+
+    def __init__(
+        self, replay: Replay, mixture: Mixture, reward: Reward, pool: Tensor | None = None, done_on_reach: bool = False
+    ):
+        if mixture.random_scope not in ("scene", "buffer"):
+            raise ValueError(f"random_scope must be scene or buffer, got {mixture.random_scope!r}")
+        if not 0.0 < mixture.future_discount <= 1.0:
+            raise ValueError(f"future_discount must lie in (0, 1], got {mixture.future_discount}")
+        if done_on_reach and not isinstance(reward, SuccessReward):
+            raise ValueError(f"done_on_reach: {type(reward).__name__} has no notion of success")
+        self.replay, self.mixture, self.reward, self.done_on_reach = replay, mixture, reward, done_on_reach
+        self._buffers: dict[int, Batch] = {}
+        self._checked: tuple[int, Mixture] | None = None
+        self.pool = pool
+
+    @property
+    def pool(self) -> Tensor | None:
+        """Imagined goals (S, K, cells); assign to replace them."""
+        return self._pool
+
+    @pool.setter
+    def pool(self, pool: Tensor | None) -> None:
+        if pool is not None and (pool.ndim != 3 or pool.shape[2] != self.replay.cells):
+            raise ValueError(
+                f"the pool of imagined goals has shape {tuple(pool.shape)}, expected (S, K, {self.replay.cells})"
+            )
+        self._pool = None if pool is None else pool.to(self.replay.device, self.replay.dtype)
+        self._checked = None
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        """A batch of `size` relabeled transitions, valid until the next call with the same size."""
+        if size not in self._buffers:
+            self._buffers[size] = empty_batch(
+                size, self.replay.obs_dim, self.replay.action_dim, self.replay.latent_dim, self.replay.device
+            )
+        self.sample_into(self._buffers[size], generator)
+        return self._buffers[size]
+
+    def sample_into(self, batch: Batch, generator: torch.Generator) -> None:
+        """Fill a batch, or a part of one. Raises ValueError where the mixture asks for goals that are not there."""
+        replay, z = self.replay, self.replay.latent_dim
+        self._check()
+        rows = replay.sample_rows(batch.action.shape[0], generator)
+        for out, at in ((batch.obs, rows), (batch.next_obs, rows + 1)):
+            replay.write_latent(replay.codes.index_select(0, at), out[:, :z])
+            out[:, z:] = replay.proprio.index_select(0, at)
+        torch.index_select(replay.action, 0, rows, out=batch.action)
+        replay.write_latent(self.goal_codes(rows, generator), batch.goal)
+        batch.reward.copy_(self.reward(batch.next_obs[:, :z], batch.goal))
+        batch.discount.fill_(1.0)
+        if self.done_on_reach and isinstance(self.reward, SuccessReward):
+            batch.discount.sub_(self.reward.reached(batch.next_obs[:, :z], batch.goal).float())
+
+    def goal_codes(self, rows: Int[Tensor, " n"], generator: torch.Generator) -> Tensor:
+        """Stored form (n, cells) of one goal per transition row: blocks by kind, in the order of `KINDS`."""
+        replay, blocks, at = self.replay, [], 0
+        for kind, count in self.mixture.counts(len(rows)).items():
+            if count:
+                part = rows[at : at + count]
+                blocks.append(getattr(self, f"_{kind}")(replay, part, generator))
+                at += count
+        return torch.cat(blocks) if len(blocks) > 1 else blocks[0]
+
+    def _original(self, replay: Replay, rows: Tensor, generator: torch.Generator) -> Tensor:
+        return replay.episode_goal.index_select(0, replay.slot(rows))
+
+    def _future(self, replay: Replay, rows: Tensor, generator: torch.Generator) -> Tensor:
+        later = future_rows(rows, replay.end[rows].long(), self.mixture.future_discount, generator)
+        return replay.codes.index_select(0, later)
+
+    def _next(self, replay: Replay, rows: Tensor, generator: torch.Generator) -> Tensor:
+        return replay.codes.index_select(0, rows + 1)
+
+    def _random(self, replay: Replay, rows: Tensor, generator: torch.Generator) -> Tensor:
+        scene = replay.episode_scene[replay.slot(rows)] if self.mixture.random_scope == "scene" else None
+        return replay.codes.index_select(0, replay.rows_of_scene(scene, len(rows), generator))
+
+    def _imagined(self, replay: Replay, rows: Tensor, generator: torch.Generator) -> Tensor:
+        assert self._pool is not None  # _check
+        k = torch.randint(self._pool.shape[1], rows.shape, generator=generator, device=rows.device)
+        at = replay.episode_pool[replay.slot(rows)] * self._pool.shape[1] + k
+        return self._pool.flatten(0, 1).index_select(0, at)
+
+    def _check(self) -> None:
+        """Once per change of the replay, the pool or the mixture: what the mixture asks for is there."""
+        if self._checked == (self.replay.version, self.mixture):
+            return
+        live = self.replay.live_slots()
+        if self.mixture.original > 0 and not bool(self.replay.episode_has_goal[live].all()):
+            lacking = int((~self.replay.episode_has_goal[live]).sum())
+            raise ValueError(
+                f"mixture.original is {self.mixture.original}, but {lacking} of {len(live)} episodes were stored "
+                "without the goal they were collected for: add them with goal=, or set original to 0"
+            )
+        if self.mixture.imagined > 0:
+            if self._pool is None:
+                raise ValueError(
+                    f"mixture.imagined is {self.mixture.imagined}, but the sampler has no pool of imagined goals: "
+                    "give it pool=(S, K, cells), or set imagined to 0"
+                )
+            index = self.replay.episode_pool[live]
+            if len(live) and not 0 <= int(index.min()) <= int(index.max()) < len(self._pool):
+                raise ValueError(
+                    f"episodes point at rows {int(index.min())} .. {int(index.max())} of the pool of imagined goals, "
+                    f"which has {len(self._pool)}"
+                )
+        self._checked = self.replay.version, Mixture(**asdict(self.mixture))
+
+
+class MixedSampler:
+    """Two samplers, such as offline and online experience, in one batch.
+
+    Args: first, second; share in [0, 1]: the second's part of a batch (PTP: 0.6 online). `share` may be assigned.
+    """
+
+    def __init__(self, first: HindsightSampler, second: HindsightSampler, share: float):
+        if (first.replay.obs_dim, first.replay.action_dim) != (second.replay.obs_dim, second.replay.action_dim):
+            raise ValueError("the two replays hold different observations or actions")
+        self.first, self.second, self.share = first, second, share
+        self._buffers: dict[int, Batch] = {}
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        """A batch: first the rows of `first`, then round(share * size) of `second`; valid until the next call."""
+        if not 0.0 <= self.share <= 1.0:
+            raise ValueError(f"share must lie in [0, 1], got {self.share}")
+        replay, cut = self.first.replay, size - round(self.share * size)
+        if size not in self._buffers:
+            self._buffers[size] = empty_batch(size, replay.obs_dim, replay.action_dim, replay.latent_dim, replay.device)
+        batch = self._buffers[size]
+        if cut > 0:
+            self.first.sample_into(batch.part(0, cut), generator)
+        if cut < size:
+            self.second.sample_into(batch.part(cut, size), generator)
+        return batch

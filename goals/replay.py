@@ -1,0 +1,297 @@
+"""Experience as columns: one tensor per column, whole episodes in a ring, hindsight as index arithmetic.
+
+Row i of an episode is followed by row i + 1; the last row holds the final observation and no action. Because an episode
+never wraps around the end of the ring (it starts again at row 0 and leaves a gap), "next" is always row + 1 and "the
+future of row t" is the range t + 1 .. end - 1. An episode that is overwritten drops out whole.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from goals.lookup import Lookup, writer
+
+ROW_COLUMNS = ("codes", "proprio", "action", "start", "end", "episode", "transition")
+EPISODE_COLUMNS = ("episode_start", "episode_end", "episode_scene", "episode_pool", "episode_has_goal", "episode_goal")
+
+
+class Replay:
+    """Ring buffer of `capacity` rows.
+
+    Args:
+        capacity: rows (observations, final ones included) it can hold.
+        cells: width of the stored state: code indices per image with a `lookup`, else the latent's own dimension.
+        proprio_dim, action_dim: widths of the other columns (proprio_dim may be 0).
+        lookup: (codes (B, cells)) -> latents (B, z). Given, the state is stored as int16 codes; None, as float32 latents.
+        device: where the columns live. Generators given to sampling methods must be on the same device.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        cells: int,
+        proprio_dim: int,
+        action_dim: int,
+        lookup: Lookup | None = None,
+        device: str | torch.device = "cpu",
+    ):
+        self.capacity, self.cells, self.lookup, self.device = capacity, cells, lookup, torch.device(device)
+        self.proprio_dim, self.action_dim = proprio_dim, action_dim
+        self.dtype = torch.float32 if lookup is None else torch.int16
+        self.codes = torch.zeros(capacity, cells, dtype=self.dtype, device=device)
+        self.proprio = torch.zeros(capacity, proprio_dim, device=device)
+        self.action = torch.zeros(capacity, action_dim, device=device)
+        self.start, self.end, self.episode, self.transition = (
+            torch.zeros(capacity, dtype=torch.int32, device=device) for _ in range(4)
+        )
+        self._allocate_episodes(64)
+        self.first_transition = self.transitions = 0  # window of the ring `transition` that is live
+        self.oldest = self.next_episode = 0  # live episodes are the ids [oldest, next_episode)
+        self.position = self.used_rows = 0  # next free row; rows ever written
+        self.version = 0  # grows with every change
+        self._write_latent = (lambda codes, out: out.copy_(codes)) if lookup is None else writer(lookup)
+        probe = torch.zeros(1, cells, dtype=torch.int64, device=device)
+        self.latent_dim = cells if lookup is None else int(lookup(probe).shape[1])
+        self._scene_index: tuple[int, tuple[Tensor, ...]] | None = None
+
+    def __len__(self) -> int:
+        """Valid transitions."""
+        return self.transitions
+
+    @property
+    def episodes(self) -> int:
+        """Live episodes."""
+        return self.next_episode - self.oldest
+
+    @property
+    def obs_dim(self) -> int:
+        """Width of an observation [latent | proprio]."""
+        return self.latent_dim + self.proprio_dim
+
+    # ---------------------------------------------------------------- writing
+    def add_episode(
+        self,
+        codes: Tensor,
+        proprio: Tensor,
+        action: Tensor,
+        goal: Tensor | None = None,
+        scene: int = 0,
+        pool: int | None = None,
+    ) -> int:
+        """Append one episode of T >= 2 rows (the last is its final observation); returns its id.
+
+        Args: codes (T, cells); proprio (T, p); action (T, a) with an unused last row, or (T - 1, a); goal (cells,) the goal
+        it was collected for; scene id; pool: its row in the sampler's pool of imagined goals (default: the scene).
+        Raises ValueError where shapes, the length or the range of the codes do not fit.
+        """
+        rows = codes.shape[0]
+        self._check("codes", codes, (rows, self.cells))
+        self._check("proprio", proprio, (rows, self.proprio_dim))
+        self._check("action", action, (rows if action.shape[0] == rows else rows - 1, self.action_dim))
+        if goal is not None:
+            self._check("goal", goal, (self.cells,))
+        if not 2 <= rows <= self.capacity:
+            raise ValueError(f"an episode needs 2 to {self.capacity} (the capacity) rows, got {rows}")
+        start = self._make_room(rows)
+        here = slice(start, start + rows)
+        self.codes[here] = self._stored(codes)
+        self.proprio[here] = proprio
+        self.action[here] = 0.0
+        self.action[start : start + action.shape[0]] = action
+        self.action[start + rows - 1] = 0.0
+        self.start[here], self.end[here], self.episode[here] = start, start + rows, self.next_episode
+        offset = torch.arange(rows - 1, device=self.device, dtype=torch.int32)
+        ring = (offset + (self.first_transition + self.transitions) % self.capacity) % self.capacity
+        self.transition[ring] = start + offset
+        if self.episodes == self.episode_start.shape[0]:
+            self._grow_episodes()
+        slot = self.next_episode % self.episode_start.shape[0]
+        self.episode_start[slot], self.episode_end[slot] = start, start + rows
+        self.episode_scene[slot] = scene
+        self.episode_pool[slot] = scene if pool is None else pool
+        self.episode_has_goal[slot] = goal is not None
+        self.episode_goal[slot] = 0 if goal is None else self._stored(goal)
+        self.transitions += rows - 1
+        self.next_episode += 1
+        self.position = start + rows
+        self.used_rows = max(self.used_rows, self.position)
+        self.version += 1
+        return self.next_episode - 1
+
+    def add_episodes(
+        self,
+        codes: Tensor,
+        proprio: Tensor,
+        action: Tensor,
+        start: Sequence[int] | Tensor,
+        end: Sequence[int] | Tensor,
+        scene: Sequence[int] | Tensor | None = None,
+        goal: Tensor | None = None,
+        pool: Sequence[int] | Tensor | None = None,
+    ) -> None:
+        """Append episodes given as columns: episode e is rows [start[e], end[e]).
+
+        Args: codes (N, cells), proprio (N, p), action (N, a); start, end, scene, pool (E,); goal (E, cells).
+        """
+        for e, (a, b) in enumerate(zip(map(int, start), map(int, end), strict=True)):
+            self.add_episode(
+                codes[a:b],
+                proprio[a:b],
+                action[a:b],
+                None if goal is None else goal[e],
+                0 if scene is None else int(scene[e]),
+                None if pool is None else int(pool[e]),
+            )
+
+    # ---------------------------------------------------------------- reading
+    def sample_rows(self, n: int, generator: torch.Generator) -> Int[Tensor, " n"]:
+        """Rows of n valid transitions, uniform with replacement. Raises ValueError when there are none."""
+        if self.transitions == 0:
+            raise ValueError("the replay is empty: add an episode before sampling")
+        u = torch.randint(self.transitions, (n,), generator=generator, device=self.device)
+        return self.transition[(u + self.first_transition) % self.capacity].long()
+
+    def latent(self, rows: Int[Tensor, " n"]) -> Float[Tensor, "n z"]:
+        """Latents of some rows."""
+        return self.decode_codes(self.codes.index_select(0, rows))
+
+    def observation(self, rows: Int[Tensor, " n"]) -> Float[Tensor, "n o"]:
+        """Observations [latent | proprio] of some rows."""
+        return torch.cat([self.latent(rows), self.proprio[rows]], 1)
+
+    def decode_codes(self, codes: Tensor) -> Float[Tensor, "n z"]:
+        """Latents (n, z) of stored states (n, cells)."""
+        out = torch.empty(codes.shape[0], self.latent_dim, device=self.device)
+        self.write_latent(codes, out)
+        return out
+
+    def write_latent(self, codes: Tensor, out: Float[Tensor, "n z"]) -> None:
+        """Write the latents of stored states (n, cells) into `out`."""
+        self._write_latent(codes, out)
+
+    def slot(self, rows: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """Index into the episode columns (episode_scene, episode_goal, ...) of the episodes that rows belong to."""
+        return self.episode[rows].long() % self.episode_start.shape[0]
+
+    def live_slots(self) -> Int[Tensor, " e"]:
+        """Index into the episode columns of every live episode, oldest first."""
+        return torch.arange(self.oldest, self.next_episode, device=self.device) % self.episode_start.shape[0]
+
+    def rows_of_scene(self, scene: Int[Tensor, " n"] | None, n: int, generator: torch.Generator) -> Int[Tensor, " n"]:
+        """One uniform live row (final observations included) of each given scene; of the whole buffer with None."""
+        low, total, scenes, before, first = self._scenes()
+        if scene is None:
+            lo, size = torch.zeros((), device=self.device), total[-1]
+        else:
+            index = torch.searchsorted(scenes, scene)
+            lo, size = low[index], total[index]
+        u = torch.rand(n, generator=generator, device=self.device, dtype=torch.float64)
+        place = (lo + torch.minimum((u * size).floor(), size - 1)).long()
+        e = torch.searchsorted(before, place, right=True) - 1
+        return first[e] + place - before[e]
+
+    # ---------------------------------------------------------------- checkpoints
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything, as flat tensors (views: save them before the next `add_episode`)."""
+        counters = [
+            self.capacity,
+            self.first_transition,
+            self.transitions,
+            self.oldest,
+            self.next_episode,
+            self.position,
+            self.used_rows,
+        ]
+        state = {name: getattr(self, name)[: self.used_rows] for name in ROW_COLUMNS if name != "transition"}
+        state |= {name: getattr(self, name) for name in ("transition", *EPISODE_COLUMNS)}
+        return state | {"counters": torch.tensor(counters)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue exactly where `state_dict` was taken. Raises ValueError for another capacity, width or dtype."""
+        capacity, *counters = (int(x) for x in state["counters"])
+        if capacity != self.capacity:
+            raise ValueError(f"replay checkpoint: capacity is {capacity}, this replay's is {self.capacity}")
+        for name in (*ROW_COLUMNS, *EPISODE_COLUMNS):
+            mine, saved = getattr(self, name), state[name]
+            if saved.shape[1:] != mine.shape[1:] or saved.dtype != mine.dtype:
+                raise ValueError(
+                    f"replay checkpoint: {name} is {saved.dtype} {tuple(saved.shape)}, "
+                    f"this replay's is {mine.dtype} {tuple(mine.shape)}"
+                )
+        for name in ROW_COLUMNS:
+            getattr(self, name)[: state[name].shape[0]] = state[name].to(self.device)
+        for name in EPISODE_COLUMNS:
+            setattr(self, name, state[name].to(self.device).clone())
+        (self.first_transition, self.transitions, self.oldest, self.next_episode, self.position, self.used_rows) = (
+            counters
+        )
+        self.version += 1
+
+    # ---------------------------------------------------------------- inside
+    def _check(self, name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+        if tuple(value.shape) != shape:
+            raise ValueError(f"{name} of an episode has shape {tuple(value.shape)}, expected {shape}")
+
+    def _stored(self, codes: Tensor) -> Tensor:
+        if self.lookup is not None and not 0 <= int(codes.min()) <= int(codes.max()) < 2**15:
+            raise ValueError(f"codes must lie in [0, 32767], got [{int(codes.min())}, {int(codes.max())}]")
+        return codes.to(self.device, self.dtype)
+
+    def _make_room(self, rows: int) -> int:
+        """Row where an episode of `rows` rows goes; the episodes it overwrites drop out, oldest first."""
+        start = self.position
+        if start + rows > self.capacity:
+            while self.episodes and self._oldest_rows()[0] >= start:
+                self._drop_oldest()
+            start = 0
+        while self.episodes:
+            a, b = self._oldest_rows()
+            if a >= start + rows or b <= start:
+                break
+            self._drop_oldest()
+        return start
+
+    def _oldest_rows(self) -> tuple[int, int]:
+        slot = self.oldest % self.episode_start.shape[0]
+        return int(self.episode_start[slot]), int(self.episode_end[slot])
+
+    def _drop_oldest(self) -> None:
+        start, end = self._oldest_rows()
+        self.first_transition = (self.first_transition + end - start - 1) % self.capacity
+        self.transitions -= end - start - 1
+        self.oldest += 1
+
+    def _allocate_episodes(self, slots: int) -> None:
+        self.episode_start, self.episode_end, self.episode_scene, self.episode_pool = (
+            torch.zeros(slots, dtype=torch.int64, device=self.device) for _ in range(4)
+        )
+        self.episode_has_goal = torch.zeros(slots, dtype=torch.bool, device=self.device)
+        self.episode_goal = torch.zeros(slots, self.cells, dtype=self.dtype, device=self.device)
+
+    def _grow_episodes(self) -> None:
+        """Twice the slots; live episodes keep their ids (slot = id modulo slots)."""
+        old = {name: getattr(self, name) for name in EPISODE_COLUMNS}
+        ids = torch.arange(self.oldest, self.next_episode, device=self.device)
+        slots = self.episode_start.shape[0]
+        self._allocate_episodes(2 * slots)
+        for name, column in old.items():
+            getattr(self, name)[ids % (2 * slots)] = column[ids % slots]
+
+    def _scenes(self) -> tuple[Tensor, ...]:
+        """Live rows ordered by scene, as ranges: per scene (low, total) + its id; per episode (rows before, first row).
+
+        Rebuilt after the buffer changed: O(E log E) for E episodes. `total` ends with the size of the whole buffer.
+        """
+        if self._scene_index is None or self._scene_index[0] != self.version:
+            slots = self.live_slots()
+            scene, order = self.episode_scene[slots].sort(stable=True)
+            first = self.episode_start[slots][order]
+            length = self.episode_end[slots][order] - first
+            after = length.cumsum(0)
+            scenes, episodes = scene.unique_consecutive(return_counts=True)
+            top = after[episodes.cumsum(0) - 1]
+            low = torch.cat([top.new_zeros(1), top[:-1]])
+            self._scene_index = self.version, (low, torch.cat([top - low, after[-1:]]), scenes, after - length, first)
+        return self._scene_index[1]

@@ -1,0 +1,198 @@
+"""What each job can be told: one plain dataclass per job, one line of help per key.
+
+`imagoal JOB --help` is written from these fields, `imagoal.compose.load` fills them, and a job receives one of them and nothing else.
+A key that holds a group (`group("agent", ...)`) receives the dataclass of the group's owner, for example an `agents.iql.IQLConfig`.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def key(default: Any, help: str, *, choices: tuple[str, ...] = (), minimum: float | None = None, required: bool = False,
+        free: bool = False) -> Any:  # fmt: skip
+    """A field of a job's dataclass: its default, its help line and its limits.
+
+    free: may change when a run is resumed (the number of threads, not the learning rate).
+    required: must not be empty; the help says so.
+    """
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "required": required, "free": free}
+    return field(default=default, metadata=metadata)
+
+
+def group(name: str, help: str) -> Any:
+    """A field that a configuration group fills: `agent=iql` picks configs/agent/iql.yaml, `agent.expectile=0.8` changes one value."""
+    return field(default=None, metadata={"help": help, "group": name})
+
+
+def part(owner: str, inside: str, help: str) -> Any:
+    """A field filled from a block inside a group's file, by the one dataclass `module:Class` it can be: `vision.prior.layers=8`."""
+    return field(default=None, metadata={"help": help, "owner": owner, "inside": inside})
+
+
+@dataclass
+class EnvConfig:
+    """A family of scenes, and how it is seen. Scene i of a split is drawn from the split's own seeds."""
+
+    family: str = key("tabletop", "family of scenes")
+    image_size: int = key(48, "pixels along each side of an observation: 48, 64 or 84", minimum=16)
+
+
+@dataclass
+class JobConfig:
+    """What every job has."""
+
+    run: str = key("", "output folder (empty: runs/JOB-date-time)", free=True)
+    resume: bool = key(False, "continue the run in that folder from its last checkpoint", free=True)
+    seed: int = key(0, "seed of everything drawn at random", minimum=0)
+    device: str = key("auto", "where the networks run (auto: a GPU where there is one)", choices=("auto", "cpu", "cuda"), free=True)
+    threads: int = key(0, "CPU threads of this process (0: as many as there are cores)", minimum=0, free=True)
+
+
+@dataclass
+class CollectConfig(JobConfig):
+    """Drive the scripted expert and a random policy through the scenes of a family; store what the camera saw as a Minari dataset."""
+
+    env: Any = group("env", "the family of scenes")
+    split: str = key("train", "which scenes of the family", choices=("train", "held_out"))
+    scenes: int = key(32, "number of scenes, scene 0 up", minimum=1)
+    episodes: int = key(500, "trajectories in all, spread over the scenes", minimum=1)
+    expert_share: float = key(0.5, "share of trajectories by the scripted expert; the others are random", minimum=0)
+    horizon: int = key(40, "steps of one trajectory", minimum=2)
+    workers: int = key(0, "processes (0: one per core)", minimum=0, free=True)
+
+
+@dataclass
+class TrainConfig(JobConfig):
+    """Learn latent states from pictures, then the prior that imagines which of them a scene affords."""
+
+    data: str = key("", "a folder of pictures (PNG, JPEG), the run folder of a collect, or a Minari dataset's path", required=True)
+    vision: Any = group("vision", "the latent model")
+    prior: Any = part("vision.pixelcnn:PixelCNNConfig", "vision", "the prior over the model's codes")
+    image_size: int = key(48, "pictures are cropped to squares and resized to this many pixels a side", minimum=8)
+    steps: int = key(2000, "gradient steps of the latent model", minimum=1)
+    batch_size: int = key(128, "pictures in a batch", minimum=1)
+    prior_steps: int = key(1000, "gradient steps of the prior (0: no prior)", minimum=0)
+    prior_batch_size: int = key(64, "pairs (a frame, its scene's first frame) in a batch of the prior", minimum=1)
+    unreadable_share: float = key(0.05, "stop when more than this share of the pictures cannot be read", minimum=0)
+
+
+@dataclass
+class PretrainConfig(JobConfig):
+    """Learn to reach goals from the collected trajectories alone, before touching a new scene (offline reinforcement learning)."""
+
+    data: str = key("", "the run folder of a collect", required=True)
+    model: str = key("", "the run folder of a train", required=True)
+    agent: Any = group("agent", "the algorithm")
+    goals: Any = group("goals", "relabeling, reward and where goals come from")
+    updates: int = key(10000, "gradient updates", minimum=1)
+    batch_size: int = key(256, "transitions in a batch", minimum=1)
+    checkpoint_every: int = key(1000, "updates between checkpoints", minimum=1)
+
+
+@dataclass
+class PracticeConfig(JobConfig):
+    """Practise alone in a scene never seen: imagine a goal the scene affords, try it, learn from what happened."""
+
+    policy: str = key("", "the run folder of a pretrain (or of an earlier practice)", required=True)
+    scene: str = key("held_out/0", "the scene: SPLIT/NUMBER")
+    goal_source: str = key("affordance", "where the goals come from", choices=("affordance", "other_scenes", "none"))
+    episodes: int = key(200, "attempts", minimum=0)
+    updates_per_episode: int = key(40, "gradient updates after each attempt", minimum=0)
+    checkpoint_every: int = key(10, "attempts between checkpoints", minimum=1)
+
+
+@dataclass
+class PlanConfig(JobConfig):
+    """Reach a distant goal picture by way of imagined subgoals, and execute the plan."""
+
+    policy: str = key("", "the run folder of a pretrain or practice", required=True)
+    planner: Any = group("planner", "the planner")
+    generator: Any = part("planning.generator:SubgoalCVAEConfig", "planner", "the network that proposes subgoals")
+    scene: str = key("held_out/0", "the scene: SPLIT/NUMBER")
+    goal: str = key("", "a picture of the goal, PNG (empty: one drawn by the scene, for evaluation)")
+    start: str = key("", "a picture of the start, PNG: only plan, do not execute (empty: the scene's own start)")
+    episodes: int = key(1, "executions of a fresh plan", minimum=1)
+
+
+@dataclass
+class EvaluateConfig(JobConfig):
+    """Measure how often a policy reaches goal pictures in a scene, by ground truth."""
+
+    policy: str = key("", "the run folder of a pretrain or practice", required=True)
+    scene: str = key("held_out/0", "the scene: SPLIT/NUMBER")
+    episodes: int = key(100, "attempts, each with its own goal", minimum=1)
+
+
+@dataclass
+class ExperimentConfig(JobConfig):
+    """Run a named comparison over several seeds; write benchmarks/results/NAME.json and NAME.png."""
+
+    name: str = key("", "the experiment, a file of configs/experiment", required=True)
+    seeds: int = key(3, "seeds 0, 1, ... to run", minimum=1)
+    results: str = key("benchmarks/results", "folder of the result files", free=True)
+
+
+@dataclass
+class ReportConfig(JobConfig):
+    """Write report.html for a run folder: films, curves and numbers on one page that needs no network."""
+
+    run: str = key("", "the run folder to report on", required=True, free=True)
+
+
+@dataclass
+class DemoConfig(JobConfig):
+    """The whole way in minutes: collect, train, pretrain, evaluate, practise, evaluate again, plan, report."""
+
+    episodes: int = key(100, "evaluation episodes before and after practice", minimum=1)
+
+
+@dataclass
+class DoctorConfig(JobConfig):
+    """Say what this machine has: versions, renderer and its speed, cores, GPU, and what is missing."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job's entry in the command line: its dataclass, one line, and examples."""
+
+    config: type[JobConfig]
+    summary: str
+    examples: tuple[str, ...]
+    positional: str = ""  # the key that a word without `=` fills
+    makes_run: bool = True  # whether it writes a run folder of its own
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """Field name -> configuration group."""
+        return {f.name: f.metadata["group"] for f in dataclasses.fields(self.config) if "group" in f.metadata}
+
+
+JOBS: dict[str, Job] = {
+    "collect": Job(CollectConfig, "expert and random trajectories of a scene family -> a Minari dataset", (
+        "imagoal collect episodes=200",
+        "imagoal collect scenes=100 episodes=4000 env.image_size=64 workers=2 run=runs/data")),
+    "train": Job(TrainConfig, "a latent model from pictures, then its prior", (
+        "imagoal train data=runs/data",
+        "imagoal train data=~/Pictures/kitchen vision=vqvae steps=5000 run=runs/kitchen",
+        "imagoal train run=runs/kitchen resume=true")),
+    "pretrain": Job(PretrainConfig, "offline reinforcement learning on the collected trajectories", (
+        "imagoal pretrain data=runs/data model=runs/model",
+        "imagoal pretrain data=runs/data model=runs/model agent=iql agent.expectile=0.8 updates=50000")),
+    "practice": Job(PracticeConfig, "self-supervised practice in a named new scene", (
+        "imagoal practice policy=runs/policy scene=held_out/0",
+        "imagoal practice policy=runs/policy scene=held_out/3 episodes=500 goal_source=other_scenes")),
+    "plan": Job(PlanConfig, "subgoals to a goal picture, then execution", (
+        "imagoal plan policy=runs/practice scene=held_out/0 episodes=20",
+        "imagoal plan policy=runs/practice goal=goal.png")),
+    "evaluate": Job(EvaluateConfig, "success of a policy in a scene, with its interval", (
+        "imagoal evaluate policy=runs/practice scene=held_out/0 episodes=200",)),
+    "experiment": Job(ExperimentConfig, "a named comparison over seeds -> benchmarks/results", (
+        "imagoal experiment demo seeds=3",), positional="name"),
+    "report": Job(ReportConfig, "report.html of a run folder", (
+        "imagoal report runs/practice",), positional="run", makes_run=False),
+    "demo": Job(DemoConfig, "all of it in minutes, ending in a report", (
+        "imagoal demo", "imagoal demo seed=1 run=runs/demo")),
+    "doctor": Job(DoctorConfig, "what this machine has and what is missing", (
+        "imagoal doctor",), makes_run=False),
+}  # fmt: skip

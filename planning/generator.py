@@ -1,0 +1,224 @@
+"""Subgoal generator: a conditional VAE p(z_{t+delta} | z_t) over the latent of a vision model.
+
+PTP (Fang et al., "Planning to Practice", 2022), sec. IV-A, with the numbers of the released code (facts.md): the encoder
+sees [h0 - h1, h0]; the decoder is a small U-Net with the code u at its bottleneck; loss = 1000 * SmoothL1 (mean) + 0.1 * KL
+(sum over u); the prediction is not quantized in the loss. Here the decoder predicts the *change* from h0, so an untrained
+generator stays where it is. Chained training conditions on the model's own previous prediction, quantized and detached.
+
+Shapes: B batch, z flat latent = channels * rows * columns ("c h w" order), d the code u of the CVAE.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Quantize = Callable[[Float[Tensor, "B z"]], Float[Tensor, "B z"]]
+
+
+@dataclass
+class SubgoalCVAEConfig:
+    """`latent_shape` is the vision model's (channels, rows, columns), or (z, 1, 1) for a latent without a grid."""
+
+    latent_shape: tuple[int, int, int] = (5, 12, 12)
+    network: str = "unet"  # "unet" (rows and columns must halve at least once) or "mlp" (any shape; the fast one to plan with)
+    latent_dim: int = 8  # d, numbers in the code u
+    channels: int = 64  # channels of the U-Net's finest level; each coarser level doubles them
+    hidden: int = 512  # width of fully connected layers
+    latent_scale: float = 1.0  # typical size of a latent number; latents are divided by it inside, so losses compare across models
+    reconstruction_weight: float = 1000.0  # on the mean SmoothL1
+    kl_weight: float = 0.1  # on the KL summed over u, averaged over the batch
+    learning_rate: float = 3e-4
+
+
+class SubgoalCVAE(nn.Module):
+    """Proposes what may be seen some steps later: `generate(z, u)` with u ~ N(0, I)."""
+
+    CONFIG = SubgoalCVAEConfig
+
+    def __init__(self, config: SubgoalCVAEConfig):
+        """Raises ValueError for an unknown network, or a U-Net on a grid that cannot be halved."""
+        super().__init__()
+        if config.network not in NETWORKS:
+            raise ValueError(f"network must be one of {sorted(NETWORKS)}, got {config.network!r}")
+        self.config = config
+        self.latent_dim = config.latent_dim
+        encoder, decoder = NETWORKS[config.network]
+        self.encoder = encoder(config)
+        self.decoder = decoder(config)
+
+    def posterior(
+        self, z0: Float[Tensor, "B z"], z1: Float[Tensor, "B z"]
+    ) -> tuple[Float[Tensor, "B d"], Float[Tensor, "B d"]]:
+        """Mean and log variance of q(u | z0, z1)."""
+        h0, h1 = self._grid(z0), self._grid(z1)
+        mean, log_var = self.encoder(torch.cat([h0 - h1, h0], dim=1)).chunk(2, dim=-1)
+        return mean, log_var.clamp(-10.0, 10.0)
+
+    def generate(self, z: Float[Tensor, "B z"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B z"]:
+        """The latent that code u leads to from z; continuous (snap it with the vision model's `quantize` if wanted)."""
+        change = self.decoder(self._grid(z), u)
+        return z + self.config.latent_scale * change.flatten(1)
+
+    def loss(
+        self, z0: Float[Tensor, "B z"], z1: Float[Tensor, "B z"], generator: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+        """Negative ELBO of pairs (z_t, z_{t+delta}) and its parts; metrics are detached 0-d tensors."""
+        loss, _, metrics = self._step(z0, z1, generator)
+        return loss, metrics
+
+    def chained_loss(
+        self,
+        chain: Float[Tensor, "links B z"],
+        quantize: Quantize | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+        """Mean loss along a chain of rows (`subgoal_chains`): each link starts from the previous link's own prediction.
+
+        The prediction is detached, and quantized when `quantize` is given, so the model learns to start from the subgoals it
+        will meet while planning. Two rows (links = 2) make it equal to `loss`.
+        """
+        current, losses, metrics = chain[0], [], {}
+        for target in chain[1:]:
+            loss, predicted, metrics = self._step(current, target, generator)
+            losses.append(loss)
+            current = predicted.detach() if quantize is None else quantize(predicted.detach())
+        total = torch.stack(losses).mean()
+        return total, {**metrics, "loss": total.detach()}
+
+    def _step(
+        self, z0: Float[Tensor, "B z"], z1: Float[Tensor, "B z"], generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "B z"], dict[str, Float[Tensor, ""]]]:
+        c = self.config
+        mean, log_var = self.posterior(z0, z1)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        predicted = self.generate(z0, mean + (0.5 * log_var).exp() * noise)
+        error = F.smooth_l1_loss(predicted / c.latent_scale, z1 / c.latent_scale)
+        kl = 0.5 * (mean.square() + log_var.exp() - 1.0 - log_var).sum(-1).mean()
+        loss = c.reconstruction_weight * error + c.kl_weight * kl
+        metrics = {"loss": loss, "reconstruction": error, "kl": kl, "distance": (predicted - z1).norm(dim=-1).mean()}
+        return loss, predicted, {name: value.detach() for name, value in metrics.items()}
+
+    def _grid(self, z: Float[Tensor, "B z"]) -> Float[Tensor, "B c h w"]:
+        c, h, w = self.config.latent_shape
+        return rearrange(z / self.config.latent_scale, "b (c h w) -> b c h w", c=c, h=h, w=w)
+
+
+class ConvEncoder(nn.Module):
+    """(B, 2c, h, w) -> (B, 2d): two strided 3x3 convolutions (32, 64) and one hidden layer."""
+
+    def __init__(self, config: SubgoalCVAEConfig):
+        super().__init__()
+        c, h, w = config.latent_shape
+        quarter = ((h + 3) // 4) * ((w + 3) // 4)
+        self.layers = nn.Sequential(
+            nn.Conv2d(2 * c, 32, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(64 * quarter, config.hidden),
+            nn.ReLU(),
+            nn.Linear(config.hidden, 2 * config.latent_dim),
+        )
+
+    def forward(self, x: Float[Tensor, "B two_c h w"]) -> Float[Tensor, "B two_d"]:
+        """Mean and log variance, side by side."""
+        return self.layers(x)
+
+
+class UNetDecoder(nn.Module):
+    """(B, c, h, w) and u (B, d) -> the change (B, c, h, w); 12 -> 6 -> 3 and back, u mixed in at the bottleneck."""
+
+    def __init__(self, config: SubgoalCVAEConfig):
+        super().__init__()
+        c, h, w = config.latent_shape
+        levels = _halvings(h, w)
+        if levels == 0:
+            raise ValueError(f"a U-Net needs an even grid of at least 4x4, got {h}x{w}; use network='mlp'")
+        widths = [config.channels * 2**i for i in range(levels)]
+        self.down = nn.ModuleList()
+        for before, width in zip([c, *widths[:-1]], widths, strict=True):
+            self.down.append(nn.Sequential(_conv(before, width), nn.ReLU(), _conv(width, width, stride=2), nn.ReLU()))
+        self.bottom_shape = (widths[-1], h >> levels, w >> levels)
+        bottom = self.bottom_shape[0] * self.bottom_shape[1] * self.bottom_shape[2]
+        self.code = nn.Sequential(nn.Linear(config.latent_dim, config.hidden), nn.ReLU())
+        self.bottleneck = nn.Sequential(nn.Linear(bottom + config.hidden, bottom), nn.ReLU())
+        self.up = nn.ModuleList()
+        for width, after in zip(widths[::-1], [*widths[-2::-1], widths[0]], strict=True):
+            self.up.append(nn.Sequential(_conv(2 * width, after), nn.ReLU()))
+        self.out = _zero(nn.Conv2d(widths[0] + c, c, 1))
+
+    def forward(self, h0: Float[Tensor, "B c h w"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B c h w"]:
+        """The predicted change of the latent grid, in units of `latent_scale`."""
+        x, skips = h0, []
+        for down in self.down:
+            x = down(x)
+            skips.append(x)
+        x = self.bottleneck(torch.cat([x.flatten(1), self.code(u)], dim=-1)).unflatten(1, self.bottom_shape)
+        for up, skip in zip(self.up, reversed(skips), strict=True):
+            x = F.interpolate(up(torch.cat([x, skip], dim=1)), scale_factor=2.0, mode="nearest")
+        return self.out(torch.cat([x, h0], dim=1))
+
+
+class MLPEncoder(nn.Module):
+    """(B, 2c, h, w) -> (B, 2d) with two hidden layers."""
+
+    def __init__(self, config: SubgoalCVAEConfig):
+        super().__init__()
+        self.layers = _mlp(2 * _size(config), config.hidden, 2 * config.latent_dim)
+
+    def forward(self, x: Float[Tensor, "B two_c h w"]) -> Float[Tensor, "B two_d"]:
+        """Mean and log variance, side by side."""
+        return self.layers(x.flatten(1))
+
+
+class MLPDecoder(nn.Module):
+    """(B, c, h, w) and u (B, d) -> the change (B, c, h, w), with two hidden layers."""
+
+    def __init__(self, config: SubgoalCVAEConfig):
+        super().__init__()
+        self.shape = tuple(config.latent_shape)
+        self.layers = _mlp(_size(config) + config.latent_dim, config.hidden, _size(config))
+        _zero(self.layers[-1])
+
+    def forward(self, h0: Float[Tensor, "B c h w"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B c h w"]:
+        """The predicted change of the latent grid, in units of `latent_scale`."""
+        return self.layers(torch.cat([h0.flatten(1), u], dim=-1)).unflatten(1, self.shape)
+
+
+NETWORKS = {"unet": (ConvEncoder, UNetDecoder), "mlp": (MLPEncoder, MLPDecoder)}
+
+
+def _halvings(h: int, w: int) -> int:
+    """How often a grid halves exactly, at most twice, staying at least 2 wide: 12 -> 2, 6 -> 1, 5 -> 0."""
+    count = 0
+    while count < 2 and h % 2 == 0 and w % 2 == 0 and min(h, w) >= 4:
+        h, w, count = h // 2, w // 2, count + 1
+    return count
+
+
+def _size(config: SubgoalCVAEConfig) -> int:
+    c, h, w = config.latent_shape
+    return c * h * w
+
+
+def _conv(before: int, after: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(before, after, 3, stride=stride, padding=1)
+
+
+def _mlp(before: int, hidden: int, after: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(before, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, after)
+    )
+
+
+def _zero(layer: nn.Module) -> nn.Module:
+    """Start at no change: zero weights and bias (gradients still reach them)."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer

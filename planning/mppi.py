@@ -1,0 +1,70 @@
+"""Model predictive path integral control (MPPI) over sequences of latent codes, batched over problems.
+
+Williams et al., "Information theoretic MPC" (2017); used by PTP (Fang et al., 2022) to choose subgoal sequences. The
+procedure is PTP's: one draw from the prior, then refinements around the softmax-weighted mean with a falling sigma; the
+answer is the best *sample*, never the mean (between two modes the mean can be worse than either).
+
+Shapes: `*p` any number of problem dimensions (none for a single problem), n samples, k steps, d numbers per step.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Cost = Callable[[Float[Tensor, "*p n k d"]], Float[Tensor, "*p n"]]
+
+
+class MPPIResult(NamedTuple):
+    """The best sequence found, its cost, and the best cost so far after every round (it never rises)."""
+
+    best: Float[Tensor, "*p k d"]
+    cost: Float[Tensor, "*p"]
+    history: Float[Tensor, "rounds *p"]
+
+
+def path_weights(cost: Float[Tensor, "*p n"], temperature: float) -> Float[Tensor, "*p n"]:
+    """Boltzmann weights exp(-cost / temperature), normalised over the samples. Low temperature: only the best count."""
+    return torch.softmax(-cost / temperature, dim=-1)
+
+
+def mppi(
+    cost: Cost,
+    initial: Float[Tensor, "*p n k d"],
+    sigmas: Sequence[float],
+    temperature: float,
+    generator: torch.Generator | None = None,
+) -> MPPIResult:
+    """Minimise `cost` from a cloud of initial samples; one refinement per entry of `sigmas`.
+
+    `initial` is the prior draw (and whatever better guesses the caller mixed in). `temperature` is in units of cost, > 0.
+    The best sample so far takes part in every weighting, so the search does not forget it. With `sigmas=()` this is random
+    shooting. Raises ValueError for a temperature that is not positive or a negative sigma. `generator` lives on the
+    device of `initial`.
+    """
+    if temperature <= 0 or any(sigma < 0 for sigma in sigmas):
+        raise ValueError(f"mppi needs temperature > 0 and sigmas >= 0, got temperature={temperature}, sigmas={sigmas}")
+    samples, costs = initial, cost(initial)
+    best, best_cost = _best(samples, costs)
+    history = [best_cost]
+    for sigma in sigmas:
+        weights = path_weights(costs, temperature)
+        mean = torch.einsum("...n,...nkd->...kd", weights, samples).unsqueeze(-3)  # (*p, 1, k, d)
+        noise = torch.randn(samples.shape, generator=generator, device=samples.device, dtype=samples.dtype)
+        samples = mean + sigma * noise
+        samples[..., 0, :, :] = best
+        costs = cost(samples)
+        best, best_cost = _best(samples, costs)
+        history.append(best_cost)
+    return MPPIResult(best, best_cost, torch.stack(history))
+
+
+def _best(
+    samples: Float[Tensor, "*p n k d"], costs: Float[Tensor, "*p n"]
+) -> tuple[Float[Tensor, "*p k d"], Float[Tensor, "*p"]]:
+    """The cheapest sample of each problem and its cost."""
+    cheapest, index = costs.min(dim=-1)
+    where = index[..., None, None, None].expand(*index.shape, 1, *samples.shape[-2:])
+    return samples.gather(-3, where).squeeze(-3), cheapest

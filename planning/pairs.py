@@ -1,0 +1,52 @@
+"""Training pairs and chains for subgoal generators, by index arithmetic on episode starts and ends.
+
+PTP (Fang et al., 2022): a generator of level l learns p(z_{t+delta} | z_t) with delta drawn from [dt - tolerance, dt].
+Episode e is rows [start[e], end[e]), its final observation included (the columns' convention).
+"""
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+
+def subgoal_chains(
+    start: Int64[Tensor, "E"],
+    end: Int64[Tensor, "E"],
+    delta: tuple[int, int],
+    steps: int,
+    batch: int,
+    generator: torch.Generator | None = None,
+) -> Int64[Tensor, "links batch"]:
+    """Rows (t, t + d1, t + d1 + d2, ...), `steps + 1` of them, never leaving the episode of t.
+
+    t is uniform over all rows that have a successor; every d is uniform on the integers [delta[0], delta[1]], in steps,
+    and a row past the episode's end becomes its final observation. Raises ValueError for a bad range, for steps < 1, or
+    when no episode has two rows.
+    """
+    low, high = delta
+    if not 1 <= low <= high or steps < 1:
+        raise ValueError(f"need 1 <= low <= high and steps >= 1, got delta={delta}, steps={steps}")
+    transitions = (end - start - 1).clamp_min(0)
+    until = transitions.cumsum(0)
+    total = int(until[-1]) if len(until) else 0
+    if total == 0:
+        raise ValueError("no episode has two rows, so there is no pair to learn from")
+    device = start.device
+    pick = torch.randint(total, (batch,), generator=generator, device=device)
+    episode = torch.searchsorted(until, pick, right=True)
+    first = start[episode] + pick - (until - transitions)[episode]
+    gaps = torch.randint(low, high + 1, (steps, batch), generator=generator, device=device)
+    rows = torch.cat([first[None], first + gaps.cumsum(0)])
+    return torch.minimum(rows, end[episode] - 1)
+
+
+def subgoal_pairs(
+    start: Int64[Tensor, "E"],
+    end: Int64[Tensor, "E"],
+    delta: tuple[int, int],
+    batch: int,
+    generator: torch.Generator | None = None,
+) -> tuple[Int64[Tensor, "batch"], Int64[Tensor, "batch"]]:
+    """Rows (t, min(t + d, last row of the episode)), d uniform on [delta[0], delta[1]]; see `subgoal_chains`."""
+    rows = subgoal_chains(start, end, delta, 1, batch, generator)
+    return rows[0], rows[1]

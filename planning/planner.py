@@ -1,0 +1,127 @@
+"""Planning with subgoals in latent space: PTP's planner (Fang et al., 2022, sec. IV-C, Algorithms 6-7; facts.md, errata.md).
+
+A plan is a chain s_1 .. s_K from s_0, each link a code u_i turned into a latent by a generator. MPPI over the codes
+minimises
+
+    cost = distance(s_K, g) - eta * [ sum_i V(s_{i-1}, s_i) + V(s_K, g) ] + prior_weight * sum_i |u_i|^2
+
+(the paper prints + eta; V is negative steps-to-go, so being reachable lowers the cost). The last subgoal of the answer is
+replaced by the goal. The planner knows three callables and nothing else: any generator, any value, any distance.
+
+Shapes: P problems planned at once, N samples, K subgoals, z latent, d code.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from planning.follower import euclidean
+from planning.mppi import mppi
+
+Generate = Callable[[Float[Tensor, "B z"], Float[Tensor, "B d"]], Float[Tensor, "B z"]]
+Value = Callable[[Float[Tensor, "B z"], Float[Tensor, "B z"]], Float[Tensor, "B"]]
+Quantize = Callable[[Float[Tensor, "B z"]], Float[Tensor, "B z"]]
+
+
+@dataclass
+class PlannerConfig:
+    """PTP's released numbers, but for `subgoals`: one level with K of them (the paper's 8 come from 3 levels of 2)."""
+
+    subgoals: int = 4  # K, the last being the goal itself
+    latent_dim: int = 8  # d, numbers per code u; must be the generator's
+    samples: int = 1024  # N
+    sigmas: tuple[float, ...] = (1.0, 0.5, 0.2, 0.1, 0.1)  # one refinement each, after the draw from N(0, I)
+    temperature: float = 0.1  # in units of cost
+    eta: float = 0.001  # weight of the values; 0 plans without them
+    prior_weight: float = 0.01  # weight of the codes' squared norm: stay where the generator was trained
+    chunk: int = 4096  # rows of (z,) evaluated at once: bounds the memory
+
+
+class Plan(NamedTuple):
+    """What a planner decided, for P problems."""
+
+    subgoals: Float[Tensor, "P K z"]  # the last is the goal
+    cost: Float[Tensor, "P"]
+    values: Float[Tensor, "P K"]  # V of the segments s_0 -> s_1, ..., s_{K-1} -> goal; zeros when eta is 0
+    codes: Float[Tensor, "P K d"]  # the codes behind the chain
+
+
+class SubgoalPlanner:
+    """`plan(z, goal)` by MPPI over a generator's codes."""
+
+    def __init__(
+        self,
+        generate: Generate,
+        value: Value,
+        config: PlannerConfig,
+        distance: Value = euclidean,
+        quantize: Quantize | None = None,
+    ):
+        """`quantize` snaps every generated subgoal, for instance onto the vision model's codebook.
+
+        Raises ValueError for less than one subgoal, sample or chunk row.
+        """
+        if min(config.subgoals, config.samples, config.chunk) < 1:
+            raise ValueError(f"subgoals, samples and chunk must be at least 1: {config}")
+        self.generate, self.value, self.distance, self.quantize = generate, value, distance, quantize
+        self.config = config
+
+    @torch.no_grad()
+    def plan(
+        self,
+        z: Float[Tensor, "P z"],
+        goal: Float[Tensor, "P z"],
+        generator: torch.Generator | None = None,
+        initial: Float[Tensor, "P n K d"] | None = None,
+    ) -> Plan:
+        """Plan from latents `z` to latents `goal`; `initial` (n <= N) are guesses that replace some of the prior draw."""
+        c = self.config
+        shape = (len(z), c.samples, c.subgoals, c.latent_dim)
+        draw = torch.randn(shape, generator=generator, device=z.device, dtype=z.dtype)
+        if initial is not None:
+            draw[:, : initial.shape[1]] = initial
+        found = mppi(lambda codes: self.cost(z, goal, codes), draw, c.sigmas, c.temperature, generator)
+        chain = self.chain(z, found.best)
+        subgoals = torch.cat([chain[:, :-1], goal[:, None]], dim=1)
+        return Plan(subgoals, found.cost, self.segment_values(z, subgoals), found.best)
+
+    def chain(self, z: Float[Tensor, "B z"], codes: Float[Tensor, "B K d"]) -> Float[Tensor, "B K z"]:
+        """The subgoals that codes lead through from z, each (quantized and) fed to the next link."""
+        links = []
+        for u in codes.unbind(1):
+            z = self.generate(z, u)
+            z = z if self.quantize is None else self.quantize(z)
+            links.append(z)
+        return torch.stack(links, dim=1)
+
+    def segment_values(self, z: Float[Tensor, "P z"], subgoals: Float[Tensor, "P K z"]) -> Float[Tensor, "P K"]:
+        """V(s_{i-1}, s_i) for i = 1..K with s_0 = z. Zeros when the values do not count (eta = 0)."""
+        if self.config.eta == 0:
+            return subgoals.new_zeros(subgoals.shape[:2])
+        before = torch.cat([z[:, None], subgoals[:, :-1]], dim=1)
+        return self.value(before.flatten(0, 1), subgoals.flatten(0, 1)).unflatten(0, subgoals.shape[:2])
+
+    def cost(
+        self, z: Float[Tensor, "P z"], goal: Float[Tensor, "P z"], codes: Float[Tensor, "P N K d"]
+    ) -> Float[Tensor, "P N"]:
+        """The cost of every candidate chain, in chunks of rows."""
+        problems, samples = codes.shape[:2]
+        problem = torch.arange(problems, device=z.device).repeat_interleave(samples)  # (P*N,)
+        flat = codes.flatten(0, 1)
+        parts = [
+            self._chunk_cost(z[rows], goal[rows], u)
+            for rows, u in zip(problem.split(self.config.chunk), flat.split(self.config.chunk), strict=True)
+        ]
+        return torch.cat(parts).unflatten(0, (problems, samples))
+
+    def _chunk_cost(
+        self, z: Float[Tensor, "B z"], goal: Float[Tensor, "B z"], codes: Float[Tensor, "B K d"]
+    ) -> Float[Tensor, "B"]:
+        c = self.config
+        chain = self.chain(z, codes)
+        values = self.segment_values(z, torch.cat([chain, goal[:, None]], dim=1)).sum(-1)  # K + 1 segments
+        return self.distance(chain[:, -1], goal) - c.eta * values + c.prior_weight * codes.square().sum((-1, -2))

@@ -1,0 +1,46 @@
+"""What the tests of every agent share: small instances and batches."""
+
+from dataclasses import fields
+
+import torch
+
+from agents.agent import Agent
+from agents.registry import AGENTS
+from goals.batch import Batch
+
+GRID = (2, 4, 4)
+OBS, GOAL, ACTION = 35, 32, 3
+CASES = [
+    ("bc", {}),
+    ("bc", {"policy_std": 0.0, "encoder": "conv"}),
+    ("iql", {}),
+    ("iql", {"extraction": "ddpg_bc", "encoder": "conv"}),
+    ("iql", {"policy_std": 0.0, "layer_norm": False, "max_grad_norm": 0.5}),
+    ("td3_bc", {}),
+    ("td3_bc", {"encoder": "conv", "layer_norm": False, "max_grad_norm": 0.5}),
+    ("awac", {}),
+    ("awac", {"encoder": "conv", "baseline": "sample", "weights": "exp", "advantage_clip": 0.5}),
+]
+NAMES = ["-".join([name, *map(str, options.values())]) for name, options in CASES]
+
+
+def make(name: str, seed: int = 0, dims: tuple[int, int, int] = (OBS, GOAL, ACTION), **options: object) -> Agent:
+    """A small agent by name."""
+    torch.manual_seed(seed)
+    agent, config = AGENTS[name]
+    known = {field.name for field in fields(config)}
+    small = {"hidden": 24, "channels": 4, **options}
+    return agent(config(**{k: v for k, v in small.items() if k in known}), *dims, grid_shape=GRID)  # type: ignore[call-arg, arg-type]
+
+
+def random_batch(size: int = 16, seed: int = 0) -> Batch:
+    """A batch of noise with rewards -1 and 0."""
+    g = torch.Generator().manual_seed(seed)
+    return Batch(
+        obs=torch.randn(size, OBS, generator=g),
+        action=torch.rand(size, ACTION, generator=g) * 2 - 1,
+        reward=(torch.rand(size, generator=g) < 0.3).float() - 1,
+        discount=torch.ones(size),
+        next_obs=torch.randn(size, OBS, generator=g),
+        goal=torch.randn(size, GOAL, generator=g),
+    )

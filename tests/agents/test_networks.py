@@ -1,0 +1,78 @@
+"""Networks: stacked critics equal separate ones, trunks see what they should, policies have their densities."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from agents.networks import ConvTrunk, Critic, FlatTrunk, GaussianPolicy, StackedMLP, make_trunk
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_stacked_equals_separate(layer_norm: bool) -> None:
+    net, x, late = StackedMLP(3, 5, 8, 2, 1, layer_norm, late=2), torch.randn(7, 5), torch.randn(7, 2)
+    for e in range(3):
+        h = torch.cat([x, late], 1) @ torch.cat([net.weights[0][e], net.late_weight[e]]) + net.biases[0][e]
+        for i in (1, 2):
+            h = F.relu(F.layer_norm(h, (8,)) if layer_norm else h) @ net.weights[i][e] + net.biases[i][e]
+        assert torch.allclose(net(x, late)[e], h, atol=1e-5)
+        assert torch.allclose(net(x, late, members=e + 1)[e], h, atol=1e-5)
+
+
+def test_weights_start_within_their_fan_in() -> None:
+    net = StackedMLP(2, 30, 64, 2, late=6)
+    assert 0.9 / 6 < net.weights[0].abs().max() <= 1 / 6 and net.late_weight.abs().max() <= 1 / 6
+    assert not torch.equal(net.weights[0][0], net.weights[0][1])
+
+
+@pytest.mark.parametrize("grid", [(8, 6, 6), (5, 12, 12), (3, 5, 7)])
+def test_the_conv_trunk_fits_its_grid_and_appends_proprio(grid: tuple[int, int, int]) -> None:
+    z = math.prod(grid)
+    trunk = make_trunk("conv", z + 4, z, grid, 16)
+    obs, goal = torch.randn(3, z + 4), torch.randn(3, z)
+    features = trunk(obs, goal)
+    assert features.shape == (3, trunk.features)
+    assert torch.equal(features[:, -4:], obs[:, -4:])
+    moved = goal.clone()
+    moved[:, 0] += 5.0  # one corner of the grid changes only features near it
+    changed = (trunk(obs, moved) != features).any(0)
+    assert changed.any() and changed.float().mean() < 0.6
+
+
+def test_the_conv_trunk_is_an_ordinary_convolution() -> None:
+    trunk = ConvTrunk(18, 18, (2, 3, 3), 4)
+    obs, goal = torch.randn(2, 18), torch.randn(2, 18)
+    x = torch.cat([obs, goal, goal - obs], 1).view(2, 6, 3, 3)
+    expected = F.relu(trunk.second(F.relu(trunk.first(x))))  # (2, 8, 2, 2)
+    assert torch.allclose(trunk(obs, goal).view(2, 2, 2, 8).permute(0, 3, 1, 2), expected, atol=1e-5)
+
+
+def test_trunks_say_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match=r"grid_shape \(2, 3, 3\) does not fit goal_dim 17"):
+        make_trunk("conv", 20, 17, (2, 3, 3), 4)
+    with pytest.raises(ValueError, match="needs the latent's grid_shape"):
+        make_trunk("conv", 20, 18, None, 4)
+    with pytest.raises(ValueError, match="unknown encoder 'cnov'"):
+        make_trunk("cnov", 20, 18, None, 4)
+
+
+def test_critic_members_share_the_input_not_the_weights() -> None:
+    critic = Critic(FlatTrunk(3, 2), 2, 16, 2, True)
+    obs, goal, action = torch.randn(6, 3), torch.randn(6, 2), torch.randn(6, 2)
+    q = critic(obs, goal, action)
+    assert q.shape == (2, 6) and not torch.allclose(q[0], q[1])
+    assert torch.allclose(critic(obs, goal, action, members=1)[0], q[0], atol=1e-6)
+
+
+def test_policy_std_is_fixed_or_learned() -> None:
+    fixed = GaussianPolicy(FlatTrunk(3, 2), 2, 16, 2, 0.15)
+    learned = GaussianPolicy(FlatTrunk(3, 2), 2, 16, 2, 0.0)
+    assert torch.allclose(fixed.std, torch.full((2,), 0.15)) and not fixed.theta.requires_grad
+    assert torch.allclose(learned.std, torch.full((2,), math.exp(-1.0)), atol=1e-6) and learned.theta.requires_grad
+    mean = fixed(torch.randn(50, 3) * 100, torch.randn(50, 2) * 100)
+    assert (mean.abs() <= 1).all()
+    edge = torch.ones(50, 2)
+    assert torch.isfinite(fixed.log_prob(mean, edge)).all()  # unsquashed: an action at the bound has a finite density
+    with pytest.raises(ValueError, match="std"):
+        GaussianPolicy(FlatTrunk(3, 2), 2, 16, 2, -1.0)

@@ -1,0 +1,123 @@
+"""Which goals a batch holds, how many of each, and the reward they imply."""
+
+import pytest
+import torch
+
+from goals.relabel import KINDS, HindsightSampler, MixedSampler, Mixture
+from goals.replay import Replay
+from goals.rewards import DenseReward, SparseReward
+
+MARK = {"original": 1000.0, "imagined": 2000.0}
+
+
+def line_replay(goal: bool = True, offset: float = 0.0) -> Replay:
+    """12 episodes of 9 rows; latent (100 * episode + time, scene); scenes 0 .. 2."""
+    replay = Replay(500, 2, 1, 1)
+    for e in range(12):
+        states = torch.stack([offset + 100.0 * e + torch.arange(9), torch.full((9,), float(e % 3))], 1)
+        mark = torch.tensor([MARK["original"] + e, 0.0]) if goal else None
+        replay.add_episode(states, torch.zeros(9, 1), torch.rand(9, 1), goal=mark, scene=e % 3)
+    return replay
+
+
+def pool() -> torch.Tensor:
+    """(3 scenes, 4, 2): latent (2000 + scene, scene)."""
+    return torch.stack([torch.tensor([MARK["imagined"] + s, float(s)]).expand(4, 2) for s in range(3)])
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 100])
+@pytest.mark.parametrize("seed", range(20))
+def test_counts_are_exact_and_sum_to_the_batch(size: int, seed: int) -> None:
+    share = torch.rand(5, generator=torch.Generator().manual_seed(seed)).round(decimals=1)
+    if not share.sum():
+        return
+    counts = Mixture(*share.tolist()).counts(size)
+    assert sum(counts.values()) == size
+    for kind, part in zip(KINDS, share / share.sum(), strict=True):
+        assert abs(counts[kind] - size * part) < 1 + 1e-4
+
+
+def test_each_kind_of_goal_comes_from_where_it_should() -> None:
+    sampler = HindsightSampler(line_replay(), Mixture(0.1, 0.4, 0.2, 0.2, 0.1), SparseReward(0.5), pool())
+    g = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        batch = sampler.sample(100, g)
+        episode, goal = batch.obs[:, 0] // 100, batch.goal[:, 0]
+        original, future, following, random, imagined = (
+            slice(*at) for at in ((0, 10), (10, 50), (50, 70), (70, 90), (90, 100))
+        )
+        assert torch.equal(goal[original], MARK["original"] + episode[original])
+        assert torch.equal(goal[future] // 100, episode[future]) and (goal[future] > batch.obs[future, 0]).all()
+        assert torch.equal(batch.goal[following], batch.next_obs[following, :2])
+        assert torch.equal(batch.goal[random, 1], batch.obs[random, 1])  # the same scene
+        assert torch.equal(goal[imagined], MARK["imagined"] + batch.obs[imagined, 1])
+        assert (batch.reward[following] == 0).all() and (batch.discount == 1).all()
+        distance = (batch.next_obs[:, :2] - batch.goal).norm(dim=1)
+        assert torch.equal(batch.reward, (distance <= 0.5).float() - 1)  # judged on the next state
+        assert all(column.is_contiguous() and column.dtype == torch.float32 for column in batch)
+
+
+def test_random_goals_may_come_from_the_whole_buffer() -> None:
+    sampler = HindsightSampler(line_replay(), Mixture(future=0.0, random=1.0, random_scope="buffer"), DenseReward())
+    batch = sampler.sample(300, torch.Generator().manual_seed(0))
+    assert not torch.equal(batch.goal[:, 1], batch.obs[:, 1])
+    assert torch.allclose(batch.reward, -(batch.next_obs[:, :2] - batch.goal).norm(dim=1))
+
+
+def test_done_on_reach_ends_the_return_where_the_goal_is_reached() -> None:
+    sampler = HindsightSampler(line_replay(), Mixture(future=0.5, next=0.5), SparseReward(0.5), done_on_reach=True)
+    batch = sampler.sample(200, torch.Generator().manual_seed(0))
+    assert torch.equal(batch.discount, -batch.reward) and 0 < batch.discount.mean() < 0.5
+    with pytest.raises(ValueError, match="DenseReward has no notion of success"):
+        HindsightSampler(line_replay(), Mixture(), DenseReward(), done_on_reach=True)
+
+
+def test_what_a_mixture_lacks_is_said() -> None:
+    g = torch.Generator().manual_seed(0)
+    with pytest.raises(ValueError, match="12 of 12 episodes were stored without the goal"):
+        HindsightSampler(line_replay(goal=False), Mixture(original=0.3), SparseReward(1.0)).sample(8, g)
+    sampler = HindsightSampler(line_replay(), Mixture(imagined=0.3), SparseReward(1.0))
+    with pytest.raises(ValueError, match="no pool of imagined goals"):
+        sampler.sample(8, g)
+    sampler.pool = pool()[:2]
+    with pytest.raises(ValueError, match=r"rows 0 .. 2 of the pool of imagined goals, which has 2"):
+        sampler.sample(8, g)
+    sampler.pool = pool()
+    sampler.sample(8, g)
+    with pytest.raises(ValueError, match=r"expected \(S, K, 2\)"):
+        sampler.pool = torch.zeros(3, 2)
+    with pytest.raises(ValueError, match="not all zero"):
+        HindsightSampler(line_replay(), Mixture(future=0.0), SparseReward(1.0)).sample(8, g)
+    for wrong in (Mixture(random_scope="house"), Mixture(future_discount=0.0)):
+        with pytest.raises(ValueError, match="must"):
+            HindsightSampler(line_replay(), wrong, SparseReward(1.0))
+
+
+def test_a_replay_that_grows_is_checked_again() -> None:
+    replay, g = line_replay(), torch.Generator().manual_seed(0)
+    sampler = HindsightSampler(replay, Mixture(original=1.0), SparseReward(1.0))
+    sampler.sample(8, g)
+    replay.add_episode(torch.zeros(3, 2), torch.zeros(3, 1), torch.zeros(3, 1))
+    with pytest.raises(ValueError, match="1 of 13 episodes"):
+        sampler.sample(8, g)
+
+
+def test_the_same_generator_gives_the_same_batch_and_memory_is_reused() -> None:
+    sampler = HindsightSampler(line_replay(), Mixture(0.2, 0.2, 0.2, 0.2, 0.2), SparseReward(1.0), pool())
+    first = sampler.sample(50, torch.Generator().manual_seed(3))
+    kept = first.clone()
+    sampler.sample(50, torch.Generator().manual_seed(4))
+    assert not torch.equal(first.obs, kept.obs)
+    again = sampler.sample(50, torch.Generator().manual_seed(3))
+    assert again.obs.data_ptr() == first.obs.data_ptr()
+    assert all(torch.equal(a, b) for a, b in zip(again, kept, strict=True))
+
+
+@pytest.mark.parametrize(("share", "second"), [(0.0, 0), (0.6, 60), (1.0, 100)])
+def test_two_replays_share_a_batch_exactly(share: float, second: int) -> None:
+    offline = HindsightSampler(line_replay(), Mixture(), SparseReward(0.5))
+    online = HindsightSampler(line_replay(offset=50_000.0), Mixture(0.3, 0.6, 0.1), SparseReward(0.5))
+    batch = MixedSampler(offline, online, share).sample(100, torch.Generator().manual_seed(0))
+    assert torch.equal(batch.obs[:, 0] >= 50_000, torch.arange(100) >= 100 - second)
+    with pytest.raises(ValueError, match="share"):
+        MixedSampler(offline, online, 1.5).sample(10, torch.Generator())

@@ -1,0 +1,147 @@
+"""The replay's invariants, over randomised histories of episodes of random lengths in rings of random size."""
+
+import pytest
+import torch
+
+from goals.lookup import CodebookLookup
+from goals.relabel import future_rows
+from goals.replay import Replay
+
+
+def serial_episode(replay: Replay, number: int, rows: int, **kwargs: object) -> None:
+    """An episode whose latents are (episode number, time)."""
+    states = torch.stack([torch.full((rows,), float(number)), torch.arange(rows).float()], 1)
+    replay.add_episode(states, states[:, :1] * 10, torch.ones(rows, 1), **kwargs)  # type: ignore[arg-type]
+
+
+def history(seed: int) -> tuple[Replay, list[int], torch.Generator]:
+    """A replay after many episodes, and the length of each."""
+    g = torch.Generator().manual_seed(seed)
+    capacity = int(torch.randint(12, 200, (), generator=g))
+    replay, lengths = Replay(capacity, 2, 1, 1), []
+    for number in range(int(torch.randint(1, 150, (), generator=g))):
+        lengths.append(int(torch.randint(2, min(capacity, 30) + 1, (), generator=g)))
+        serial_episode(replay, number, lengths[-1], scene=number % 3)
+    return replay, lengths, g
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_next_is_the_same_episode_one_step_later(seed: int) -> None:
+    replay, lengths, g = history(seed)
+    rows = replay.sample_rows(500, g)
+    now, then = replay.latent(rows), replay.latent(rows + 1)
+    assert torch.equal(now[:, 0], then[:, 0])
+    assert torch.equal(now[:, 1] + 1, then[:, 1])
+    assert (then[:, 1] < torch.tensor(lengths)[now[:, 0].long()]).all()
+    assert torch.equal(replay.episode[rows].float(), now[:, 0])
+    assert torch.equal(replay.latent(replay.start[rows].long())[:, 1], torch.zeros(500))
+    assert (replay.action[rows] == 1).all() and (replay.action[replay.end[rows].long() - 1] == 0).all()
+    assert torch.equal(replay.observation(rows)[:, 2], now[:, 0] * 10)
+
+
+@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("discount", [1.0, 0.8])
+def test_future_is_later_in_the_same_episode_and_reaches_its_end(seed: int, discount: float) -> None:
+    replay, lengths, g = history(seed)
+    rows = replay.sample_rows(2000, g)
+    now, later = replay.latent(rows), replay.latent(future_rows(rows, replay.end[rows].long(), discount, g))
+    last = torch.tensor(lengths)[now[:, 0].long()] - 1
+    assert torch.equal(now[:, 0], later[:, 0])
+    assert (later[:, 1] > now[:, 1]).all() and (later[:, 1] <= last).all()
+    assert (later[:, 1] == last).any() and (later[:, 1] == now[:, 1] + 1).any()
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_the_ring_holds_the_newest_episodes_whole(seed: int) -> None:
+    replay, lengths, g = history(seed)
+    live = range(len(lengths) - replay.episodes, len(lengths))
+    assert len(replay) == sum(lengths[e] - 1 for e in live)
+    assert sum(lengths[e] for e in live) <= replay.capacity
+    counts = torch.bincount(replay.episode[replay.sample_rows(20_000, g)], minlength=len(lengths))
+    assert {e for e in range(len(lengths)) if counts[e]} == set(live)
+    expected = torch.tensor([20_000 * (lengths[e] - 1) / len(replay) for e in live])
+    assert ((counts[live.start :] - expected).abs() < 6 * expected.sqrt() + 5).all()
+    # every live row is still what it was
+    for slot in replay.live_slots().tolist():
+        part = replay.latent(torch.arange(int(replay.episode_start[slot]), int(replay.episode_end[slot])))
+        assert part[:, 0].unique().numel() == 1 and torch.equal(part[:, 1], torch.arange(len(part)).float())
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_rows_of_a_scene_are_live_rows_of_that_scene(seed: int) -> None:
+    replay, _, g = history(seed)
+    wanted = replay.episode_scene[replay.slot(replay.sample_rows(3000, g))]
+    rows = replay.rows_of_scene(wanted, 3000, g)
+    assert torch.equal(replay.episode_scene[replay.slot(rows)], wanted)
+    assert (replay.episode[rows] >= replay.oldest).all()
+    anywhere = replay.rows_of_scene(None, 30_000, g)
+    live_rows = sum(int(replay.episode_end[s] - replay.episode_start[s]) for s in replay.live_slots())
+    assert anywhere.unique().numel() == live_rows
+
+
+def test_truncated_geometric_offsets_have_their_probabilities() -> None:
+    g = torch.Generator().manual_seed(0)
+    n = 200_000
+    rows = future_rows(torch.zeros(n, dtype=torch.int64), torch.full((n,), 4), 0.5, g)
+    share = torch.bincount(rows, minlength=4) / n
+    assert torch.allclose(share, torch.tensor([0.0, 4 / 7, 2 / 7, 1 / 7]), atol=0.005)
+
+
+def test_codes_are_stored_small_and_looked_up_channel_first() -> None:
+    codebook = torch.randn(16, 3)
+    replay = Replay(10, 4, 2, 1, CodebookLookup(codebook))
+    codes = torch.randint(16, (5, 4))
+    replay.add_episode(codes, torch.randn(5, 2), torch.randn(4, 1))
+    assert replay.codes.dtype == torch.int16 and replay.latent_dim == 12 and replay.obs_dim == 14
+    expected = torch.stack([codebook[codes[:, i]] for i in range(4)], 2).flatten(1)  # (5, 3, 4) -> "(c cell)"
+    assert torch.equal(replay.latent(torch.arange(5)), expected)
+    plain = Replay(10, 4, 2, 1, lambda codes: codebook[codes].transpose(1, 2).flatten(1))  # a lookup without `into`
+    plain.add_episode(codes, torch.randn(5, 2), torch.randn(4, 1))
+    assert torch.equal(plain.latent(torch.arange(5)), expected)
+
+
+def test_add_episodes_is_add_episode_of_each() -> None:
+    states, actions = torch.randn(9, 2), torch.randn(9, 1)
+    one, many = Replay(20, 2, 0, 1), Replay(20, 2, 0, 1)
+    for e, (a, b) in enumerate([(0, 4), (4, 9)]):
+        one.add_episode(states[a:b], torch.zeros(b - a, 0), actions[a:b], scene=e + 5, goal=states[e])
+    many.add_episodes(states, torch.zeros(9, 0), actions, [0, 4], [4, 9], scene=[5, 6], goal=states[:2])
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, many.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_restored_replay_continues_exactly(seed: int) -> None:
+    replay, lengths, g = history(seed)
+    saved = {name: value.clone() for name, value in replay.state_dict().items()}
+    other = Replay(replay.capacity, 2, 1, 1)
+    other.load_state_dict(saved)
+    for number in range(len(lengths), len(lengths) + 20):
+        for each in (replay, other):
+            serial_episode(each, number, min(7, replay.capacity), scene=1)
+        state = g.get_state()
+        first = replay.sample_rows(64, g)
+        g.set_state(state)
+        second = other.sample_rows(64, g)
+        assert torch.equal(first, second) and torch.equal(replay.latent(first), other.latent(second))
+        assert replay.oldest == other.oldest and len(replay) == len(other)
+
+
+def test_wrong_inputs_are_named() -> None:
+    replay = Replay(10, 2, 1, 1)
+    with pytest.raises(ValueError, match="empty"):
+        replay.sample_rows(1, torch.Generator())
+    with pytest.raises(ValueError, match=r"codes of an episode has shape \(4, 3\), expected \(4, 2\)"):
+        replay.add_episode(torch.zeros(4, 3), torch.zeros(4, 1), torch.zeros(4, 1))
+    with pytest.raises(ValueError, match=r"action of an episode has shape \(2, 1\), expected \(3, 1\)"):
+        replay.add_episode(torch.zeros(4, 2), torch.zeros(4, 1), torch.zeros(2, 1))
+    for rows in (1, 11):
+        with pytest.raises(ValueError, match="2 to 10"):
+            replay.add_episode(torch.zeros(rows, 2), torch.zeros(rows, 1), torch.zeros(rows, 1))
+    coded = Replay(10, 2, 0, 1, CodebookLookup(torch.zeros(4, 1)))
+    with pytest.raises(ValueError, match="32767"):
+        coded.add_episode(torch.full((2, 2), 40_000), torch.zeros(2, 0), torch.zeros(2, 1))
+    with pytest.raises(ValueError, match="capacity is 10, this replay's is 11"):
+        Replay(11, 2, 1, 1).load_state_dict(replay.state_dict())
+    with pytest.raises(ValueError, match=r"codes is torch.float32 \(0, 2\)"):
+        Replay(10, 3, 1, 1).load_state_dict(replay.state_dict())

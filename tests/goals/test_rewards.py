@@ -1,0 +1,95 @@
+"""Rewards by hand, and thresholds from data."""
+
+import pytest
+import torch
+
+from goals.replay import Replay
+from goals.rewards import (
+    ChangedCellsReward,
+    DenseReward,
+    RewardConfig,
+    SparseReward,
+    calibrate_epsilon,
+    lag_distances,
+    make_reward,
+)
+from goals.samplers import FixedGoals, PriorGoals, ReplayGoals
+
+
+def walk(speed: float = 0.5, rows: int = 50) -> Replay:
+    """Two episodes that move `speed` per step along the first of two latent dimensions."""
+    replay = Replay(200, 2, 0, 1)
+    for scene in range(2):
+        states = torch.stack([speed * torch.arange(rows), torch.full((rows,), float(scene))], 1)
+        replay.add_episode(states, torch.zeros(rows, 0), torch.zeros(rows, 1), scene=scene)
+    return replay
+
+
+def test_sparse_is_success_minus_one() -> None:
+    nxt, goal = torch.tensor([[0.0, 0.0], [3.0, 4.0], [3.0, 4.1]]), torch.zeros(3, 2)
+    assert SparseReward(5.0)(nxt, goal).tolist() == [0.0, 0.0, -1.0]
+
+
+def test_dense_is_minus_the_distance() -> None:
+    assert DenseReward(2.0)(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2)).tolist() == [-10.0]
+
+
+def test_changed_cells_counts_cells_not_distance() -> None:
+    goal = torch.zeros(3, 2, 2, 3)  # (B, c, h, w)
+    nxt = goal.clone()
+    nxt[1, 0, 0, 0] = 100.0  # one cell, far away
+    nxt[2, 1, :, 1:] = 0.01  # four cells, slightly
+    reward = ChangedCellsReward(1, (2, 2, 3))
+    assert reward.distance(nxt.flatten(1), goal.flatten(1)).tolist() == [0.0, 1.0, 4.0]
+    assert reward(nxt.flatten(1), goal.flatten(1)).tolist() == [0.0, 0.0, -1.0]
+    assert ChangedCellsReward(1, (2, 2, 3), delta=0.1)(nxt.flatten(1), goal.flatten(1)).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_epsilon_is_the_distance_that_so_many_steps_cover() -> None:
+    g = torch.Generator().manual_seed(0)
+    assert calibrate_epsilon(lag_distances(walk(), SparseReward(0.0), 4, 500, g), 0.9) == pytest.approx(2.0)
+    assert calibrate_epsilon(torch.arange(101).float(), 0.25) == pytest.approx(25.0)
+    with pytest.raises(ValueError, match="lag=60"):
+        lag_distances(walk(), SparseReward(0.0), 60, 500, g)
+    with pytest.raises(ValueError, match="quantile"):
+        calibrate_epsilon(torch.ones(3), 1.5)
+
+
+def test_a_config_becomes_its_reward() -> None:
+    g = torch.Generator().manual_seed(0)
+    sparse = make_reward(RewardConfig(lag=2), None, walk(), g)
+    assert isinstance(sparse, SparseReward) and sparse.epsilon == pytest.approx(1.0)
+    assert isinstance(make_reward(RewardConfig(kind="dense"), None), DenseReward)
+    cells = make_reward(RewardConfig(kind="changed_cells"), (1, 1, 2), walk(), g)
+    assert isinstance(cells, ChangedCellsReward) and cells.tolerance == 1
+    fixed = make_reward(RewardConfig(epsilon=0.25), None)
+    assert isinstance(fixed, SparseReward) and fixed.epsilon == 0.25
+    with pytest.raises(ValueError, match="needs a replay"):
+        make_reward(RewardConfig(), None)
+    with pytest.raises(ValueError, match="no grid shape"):
+        make_reward(RewardConfig(kind="changed_cells"), None, walk(), g)
+    with pytest.raises(ValueError, match="unknown reward 'sprase'"):
+        make_reward(RewardConfig(kind="sprase"), None)
+
+
+class FakePrior:
+    """Adds one number per context, drawn from the generator it is given."""
+
+    def sample(self, n: int, context: torch.Tensor, *, generator: torch.Generator | None = None) -> torch.Tensor:
+        return context + torch.rand(n, 1, generator=generator)
+
+    def log_prob(self, z: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(z))
+
+
+def test_goal_samplers_give_one_goal_per_context() -> None:
+    context = torch.arange(6.0).view(3, 2)
+    imagined = [PriorGoals(FakePrior())(context, torch.Generator().manual_seed(1)) for _ in range(2)]
+    assert torch.equal(imagined[0], imagined[1]) and ((imagined[0] - context) < 1).all()
+    g = torch.Generator().manual_seed(0)
+    assert (ReplayGoals(walk(), scene=1)(context, g)[:, 1] == 1).all()
+    assert ReplayGoals(walk())(context.repeat(50, 1), g)[:, 1].unique().numel() == 2
+    goals = torch.tensor([[5.0, 5.0], [6.0, 6.0]])
+    assert FixedGoals(goals)(context.repeat(20, 1), g).unique(dim=0).tolist() == goals.tolist()
+    with pytest.raises(ValueError, match="at least one"):
+        FixedGoals(torch.zeros(0, 2))

@@ -1,0 +1,42 @@
+"""docs/results.md is made from result files."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from imagoal.errors import UserError
+from imagoal.results import duration, page
+
+RESULT = {
+    "experiment": "demo", "command": "imagoal experiment demo seeds=3", "commit": "0123456789abcdef", "machine": "2 cores, no GPU",
+    "seeds": [0, 1, 2], "wall_clock_s": 5400,
+    "variants": {
+        "affordance": {"success_after": {"unit": "fraction", "per_seed": [0.9, 0.86, 0.93], "mean": 0.897, "ci95": [0.86, 0.93]}},
+        "no_practice": {},
+        "other": {"success_after": {"unit": "fraction", "mean": 0.5}, "steps": {"unit": "steps/s", "mean": 2345.6}},
+    },
+}  # fmt: skip
+
+
+def test_a_table_per_experiment(tmp_path: Path) -> None:
+    (tmp_path / "demo.json").write_text(json.dumps(RESULT))
+    (tmp_path / "demo.png").write_bytes(b"")
+    text = page(tmp_path)
+    assert "| success_after | fraction | 0.897 [0.86, 0.93] |  | 0.5 |" in text
+    assert "| steps | steps/s |  |  | 2,346 |" in text
+    assert "`0123456789`" in text and "3 seeds, 90 min" not in text and "1 h 30 min" in text and "demo.png" in text
+
+
+def test_an_incomplete_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text(json.dumps({"experiment": "bad"}))
+    with pytest.raises(UserError, match=r"bad\.json lacks command, commit"):
+        page(tmp_path)
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        page(tmp_path)
+
+
+def test_no_results_yet(tmp_path: Path) -> None:
+    assert "Nothing measured yet" in page(tmp_path)
+    assert duration(45) == "45 s" and duration(720) == "12 min"

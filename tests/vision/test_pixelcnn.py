@@ -1,0 +1,119 @@
+"""PixelCNN: nothing sees itself or the future, probabilities are probabilities, cached sampling is sampling."""
+
+import itertools
+
+import pytest
+import torch
+
+from vision.pixelcnn import PixelCNN, PixelCNNConfig, draw
+from vision.prior import AffordancePrior
+from vision.protocols import LatentPrior
+from vision.vqvae import VQVAE, VQVAEConfig
+
+
+def small(grid: int = 5, codes: int = 6, kernel: int = 7, layers: int = 4, context_dim: int = 7) -> PixelCNN:
+    torch.manual_seed(0)
+    config = PixelCNNConfig(
+        layers=layers, width=8, head=16, codes=codes, grid=grid, context_dim=context_dim, kernel=kernel
+    )
+    return PixelCNN(config).eval()
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_a_cell_sees_every_cell_before_it_and_no_other(kernel):
+    model, g = small(kernel=kernel, layers=6).double(), 5
+    x = torch.randn(1, g, g, 8, dtype=torch.float64, requires_grad=True)
+    context = torch.randn(1, 7, dtype=torch.float64)
+    h = model._stacks(x, model._biases(context))
+    for i in range(g * g):
+        (gradient,) = torch.autograd.grad(h[0, i // g, i % g].square().sum(), x, retain_graph=True)
+        seen = gradient.abs().sum((0, 3)).flatten() > 0
+        assert not seen[i:].any(), f"cell {i} sees itself or the future"
+        assert seen[:i].all(), f"cell {i} is blind to {(~seen[:i]).nonzero().flatten().tolist()}"
+
+
+def test_probabilities_of_all_grids_sum_to_one():
+    model = small(grid=2, codes=3).double()
+    grids = torch.tensor(list(itertools.product(range(3), repeat=4))).view(-1, 2, 2)
+    for context in torch.randn(2, 7, dtype=torch.float64):
+        log_p = model.log_prob(grids, context.expand(len(grids), -1))
+        assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_loss_is_the_mean_negative_log_probability_per_cell():
+    model = small()
+    codes, context = torch.randint(6, (3, 5, 5)), torch.randn(3, 7)
+    loss, metrics = model.loss(codes, context)
+    assert loss.item() == pytest.approx(-model.log_prob(codes, context).mean().item() / 25, rel=1e-5)
+    assert metrics["loss"].dim() == 0 and not metrics["loss"].requires_grad and 0 <= metrics["accuracy"] <= 1
+
+
+def test_draw_is_the_inverse_of_the_cumulative_distribution():
+    logits = torch.log(torch.tensor([[0.2, 0.5, 0.3]])).expand(6, -1)
+    uniforms = torch.tensor([0.0, 0.19, 0.21, 0.69, 0.71, 0.9999])
+    assert draw(logits, uniforms).tolist() == [0, 0, 1, 1, 2, 2]
+    assert draw(logits, uniforms, temperature=1e-3).tolist() == [1] * 6
+    certain = torch.tensor([[-torch.inf, 0.0, -torch.inf]])
+    assert draw(certain, torch.zeros(1)).item() == 1, "u = 0 must not pick an impossible code"
+
+
+@pytest.mark.parametrize(("grid", "kernel", "layers"), [(2, 3, 1), (5, 7, 4), (6, 5, 5), (4, 7, 3)])
+def test_cached_sampling_equals_slow_sampling(grid, kernel, layers):
+    model = small(grid=grid, kernel=kernel, layers=layers)
+    for parameter in model.parameters():  # decisive logits: every code depends on what came before
+        parameter.data.mul_(1.7)
+    context, uniforms = torch.randn(16, 7), torch.rand(16, grid * grid)
+    for temperature in (1.0, 0.5):
+        fast = model.sample_codes(context, uniforms, temperature=temperature)
+        assert torch.equal(fast, model.sample_codes_slow(context, uniforms, temperature=temperature))
+    assert not torch.equal(fast, model.sample_codes(context, uniforms.flip(0)))
+
+
+def test_samples_follow_the_model():
+    model = small(grid=2, codes=3)
+    for parameter in model.parameters():
+        parameter.data.mul_(2)
+    context = torch.randn(1, 7)
+    generator = torch.Generator().manual_seed(0)
+    codes = model.sample_codes(context.expand(20000, -1), generator=generator)
+    grids = torch.tensor(list(itertools.product(range(3), repeat=4))).view(-1, 2, 2)
+    p = model.log_prob(grids, context.expand(81, -1)).exp()
+    index = (codes.flatten(1) * torch.tensor([27, 9, 3, 1])).sum(1)
+    share = torch.bincount(index, minlength=81) / 20000
+    assert (share - p).abs().max() < 0.02
+
+
+def test_uniforms_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match="uniforms must have shape"):
+        small().sample_codes(torch.randn(2, 7), torch.rand(2, 24))
+
+
+def test_prior_samples_latents_of_one_scene_or_many():
+    vqvae = VQVAE(VQVAEConfig(image_size=16, grid=4, codes=6, code_dim=2, hidden=8, residual_hidden=4))
+    pixelcnn = small(grid=4, context_dim=vqvae.latent_dim)
+    prior = AffordancePrior(pixelcnn, vqvae, chunk=4)
+    assert isinstance(prior, LatentPrior)
+    contexts = torch.randn(10, vqvae.latent_dim)
+
+    def sample(n, context):
+        return prior.sample(n, context, generator=torch.Generator().manual_seed(1))
+
+    z = sample(10, contexts)
+    assert z.shape == (10, vqvae.latent_dim)
+    assert torch.equal(vqvae.lookup(vqvae.quantize(z)), z), "a sample is a quantized latent"
+    assert torch.equal(sample(10, contexts[0]), sample(10, contexts[:1].expand(10, -1)))
+    codes = prior.sample_codes(10, contexts, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(prior.log_prob(z, contexts), pixelcnn.log_prob(codes, contexts))
+    with pytest.raises(ValueError, match="need a context of shape"):
+        prior.sample(3, contexts)
+    with pytest.raises(ValueError, match="does not fit"):
+        AffordancePrior(small(grid=5), vqvae)
+
+
+def test_prior_settings_fit_a_model():
+    config = PixelCNNConfig.for_model(codes=256, grid=6, context_dim=288, layers=3, learning_rate=1e-3)
+    assert (config.codes, config.grid, config.context_dim, config.layers) == (256, 6, 288, 3)
+    with pytest.raises(ValueError, match=r"unknown settings \['lawyers'\]"):
+        PixelCNNConfig.for_model(codes=256, grid=6, context_dim=288, lawyers=3)
+    with pytest.raises(ValueError, match="kernel=4 must be odd"):
+        PixelCNNConfig(kernel=4)

@@ -1,0 +1,53 @@
+"""The two interfaces the other rooms know: a latent model and a prior over its latents."""
+
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float, UInt8
+from torch import Generator, Tensor
+
+
+@runtime_checkable
+class LatentModel(Protocol):
+    """Images to flat latents and back.
+
+    Images enter as uint8 `(B, H, W, 3)`; latents are flat float32 `(B, z)`; decoded images are float `(B, 3, H, W)`
+    in [0, 1] (`vision.images.to_uint8` turns them into uint8 pictures).
+    """
+
+    @property
+    def latent_dim(self) -> int:
+        """z, the length of a flat latent."""
+        ...
+
+    def encode(
+        self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "B H W 3"] | None = None
+    ) -> Float[Tensor, "B z"]:
+        """The latent of each image; `context` is the first image of its trajectory, for models that use one."""
+        ...
+
+    def decode(
+        self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "B H W 3"] | None = None
+    ) -> Float[Tensor, "B 3 H W"]:
+        """The image of each latent, in [0, 1]."""
+        ...
+
+    def loss(
+        self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "B H W 3"] | None = None
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """The training loss and its parts as detached 0-d tensors."""
+        ...
+
+
+@runtime_checkable
+class LatentPrior(Protocol):
+    """A distribution over latents, given the latent of the scene's first image: the goals a scene affords."""
+
+    def sample(
+        self, n: int, context: Float[Tensor, "..."], *, generator: Generator | None = None
+    ) -> Float[Tensor, "n z"]:
+        """Draw `n` latents for one context `(z,)`, or for one context each `(n, z)`."""
+        ...
+
+    def log_prob(self, z: Float[Tensor, "B z"], context: Float[Tensor, "B z"]) -> Float[Tensor, "B"]:
+        """Log-probability (nats) of each latent in its context."""
+        ...

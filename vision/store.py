@@ -1,0 +1,126 @@
+"""Models on disk: a folder with `config.json` (readable) and the weights as safetensors.
+
+The weights' file is named by its hash and `config.json`, which names it, is replaced last and atomically: a reader finds
+either the old model or the new one, whole. Loading executes nothing: classes come from the table below.
+"""
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save as save_bytes
+from torch import nn
+
+from vision.pixelcnn import PixelCNN, PixelCNNConfig
+from vision.vqvae import VQVAE, VQVAEConfig
+
+CLASSES: dict[str, tuple[type[Any], type[Any]]] = {
+    "VQVAE": (VQVAE, VQVAEConfig),
+    "PixelCNN": (PixelCNN, PixelCNNConfig),
+}
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def save(model: nn.Module, path: str | Path, notes: dict[str, Any] | None = None) -> Path:
+    """Write a model into the folder `path` (made if missing); `notes` are plain values kept in `config.json`.
+
+    Raises ValueError for a class that `load` does not know.
+    """
+    name = type(model).__name__
+    if name not in CLASSES or type(model) is not CLASSES[name][0]:
+        raise ValueError(f"vision.save: cannot store a {name}; known models are {', '.join(CLASSES)}")
+    config: Any = model.config
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    data = save_bytes({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()})
+    digest = hashlib.sha256(data).hexdigest()
+    weights = f"weights-{digest[:12]}.safetensors"
+    _replace(folder / weights, data)
+    description = {
+        "class": name,
+        "config": asdict(config),
+        "weights": weights,
+        "sha256": digest,
+        "notes": notes or {},
+    }
+    _replace(folder / "config.json", (json.dumps(description, indent=2) + "\n").encode())
+    for old in folder.glob("weights-*.safetensors"):
+        if old.name != weights:
+            old.unlink(missing_ok=True)
+    return folder
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """What `config.json` says: class, config, weights, sha256, notes. Raises ValueError when it is missing or broken."""
+    file = Path(path) / "config.json"
+    if not file.is_file():
+        raise ValueError(f"no stored model at {path}: {file} is missing; give the folder that vision.save wrote")
+    try:
+        description = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is not valid JSON ({error}); the model must be saved again") from error
+    if not isinstance(description, dict) or not {"class", "config", "weights", "sha256"} <= set(description):
+        raise ValueError(f"{file} does not describe a stored model (class, config, weights, sha256); save it again")
+    return description
+
+
+def load(path: str | Path, kind: str | type[nn.Module] | None = None, device: str | torch.device = "cpu") -> Any:
+    """Read a model that `save` wrote, in evaluation mode on `device`.
+
+    `kind` (a class or its name) is what the caller expects. Raises ValueError, saying what is wrong and where, for a
+    missing or damaged file, another class, an unknown or invalid setting, or weights of other shapes.
+    """
+    description = describe(path)
+    name = description["class"]
+    expected = kind if isinstance(kind, str) or kind is None else kind.__name__
+    if name not in CLASSES:
+        raise ValueError(f"{path} holds a {name!r}, which vision does not know; known models are {', '.join(CLASSES)}")
+    if expected is not None and name != expected:
+        raise ValueError(f"{path} holds a {name}, not a {expected}; give the folder of a {expected}")
+    if not re.fullmatch(r"weights-[0-9a-f]{12}\.safetensors", str(description["weights"])):
+        raise ValueError(
+            f"{path}/config.json names an unexpected weights file {description['weights']!r}; save it again"
+        )
+    file = Path(path) / description["weights"]
+    if not file.is_file():
+        raise ValueError(f"the weights of {path} are missing: no file {file}; save or copy the model again")
+    data = file.read_bytes()
+    if hashlib.sha256(data).hexdigest() != description["sha256"]:
+        raise ValueError(f"{file} is damaged: its sha256 is not the one in config.json; copy or save the model again")
+    model_class, config_class = CLASSES[name]
+    try:
+        config = config_class(**description["config"])
+        with torch.device("meta"):
+            model = model_class(config)
+        tensors = load_bytes(data)
+    except TypeError as error:
+        raise ValueError(f"{path}/config.json: the config does not fit {config_class.__name__} ({error})") from error
+    except SafetensorError as error:
+        raise ValueError(f"{file} is not a safetensors file ({error}); save the model again") from error
+    wanted = {key: (tuple(value.shape), value.dtype) for key, value in model.state_dict().items()}
+    found = {key: (tuple(value.shape), value.dtype) for key, value in tensors.items()}
+    if wanted != found:
+        different = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+        raise ValueError(
+            f"{file} does not fit its config: {len(different)} tensors differ, first {different[0]} "
+            f"(expected {wanted.get(different[0])}, found {found.get(different[0])}); save the model again"
+        )
+    model.to_empty(device=device)  # keeps each weight's memory layout, which `assign` would not
+    model.load_state_dict(tensors)
+    return model.eval()
