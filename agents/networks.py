@@ -24,6 +24,28 @@ class FlatTrunk(nn.Module):
         return torch.cat([obs, goal], 1)
 
 
+class DifferenceTrunk(nn.Module):
+    """[latent, goal - latent, waves of the proprio]: what must change stands in the input, and so does a fine sense of place.
+
+    The same information as `FlatTrunk`, better conditioned: where goal and latent agree the difference is zero, and two numbers of
+    proprioception become 2 + 12 (sine and cosine at three frequencies), not lost beside hundreds of latent numbers.
+    Raises ValueError where obs is not [latent | proprio] with the goal's latent.
+    """
+
+    FREQUENCIES = (1.0, 2.0, 4.0)  # radians per (standardised) unit of proprio
+
+    def __init__(self, obs_dim: int, goal_dim: int):
+        super().__init__()
+        if obs_dim < goal_dim:
+            raise ValueError(f"difference encoder: obs_dim {obs_dim} is smaller than goal_dim {goal_dim}")
+        self.features = 2 * goal_dim + (obs_dim - goal_dim) * (1 + 2 * len(self.FREQUENCIES))
+
+    def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "B f"]:
+        latent, proprio = obs[:, : goal.shape[1]], obs[:, goal.shape[1] :]
+        waves = [wave(frequency * proprio) for frequency in self.FREQUENCIES for wave in (torch.sin, torch.cos)]
+        return torch.cat([latent, goal - latent, proprio, *waves], 1)
+
+
 class ConvTrunk(nn.Module):
     """Two small convolutions over the spatial latents of observation and goal and their difference, then proprio.
 
@@ -56,15 +78,17 @@ class ConvTrunk(nn.Module):
 
 def make_trunk(
     encoder: str, obs_dim: int, goal_dim: int, grid_shape: GridShape | None, channels: int
-) -> FlatTrunk | ConvTrunk:
-    """The trunk a config names: "mlp" or "conv". Raises ValueError for another name or a missing grid shape."""
+) -> FlatTrunk | DifferenceTrunk | ConvTrunk:
+    """The trunk a config names: "mlp", "difference" or "conv". Raises ValueError for another name or a missing grid shape."""
     if encoder == "mlp":
         return FlatTrunk(obs_dim, goal_dim)
+    if encoder == "difference":
+        return DifferenceTrunk(obs_dim, goal_dim)
     if encoder == "conv":
         if grid_shape is None:
             raise ValueError("encoder conv needs the latent's grid_shape (c, h, w)")
         return ConvTrunk(obs_dim, goal_dim, grid_shape, channels)
-    raise ValueError(f"unknown encoder {encoder!r}: choose mlp or conv")
+    raise ValueError(f"unknown encoder {encoder!r}: choose mlp, difference or conv")
 
 
 class StackedMLP(nn.Module):
@@ -125,7 +149,7 @@ def mlp(inputs: int, hidden: int, layers: int, outputs: int, layer_norm: bool = 
     return nn.Sequential(*parts, nn.Linear(hidden if layers else inputs, outputs))
 
 
-Trunk = FlatTrunk | ConvTrunk
+Trunk = FlatTrunk | DifferenceTrunk | ConvTrunk
 
 
 class Value(nn.Module):

@@ -7,7 +7,7 @@ import os
 os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("LP_NUM_THREADS", "0")
 
-import gymnasium  # noqa: E402
+import gymnasium
 
 ENTRY = "envs.tabletop:Tabletop"
 for size in (48, 64, 84):

@@ -67,6 +67,7 @@ def push_waypoints(thing: Thing, q: float, target: float) -> np.ndarray:
             inside = GAP / 2
             y = 0.026
             points = [(front_now + inside, 0.075), (front_now + inside, y), (front_then + GAP - touch, y)]
+            points += [(front_then + inside, y), (front_then + inside, 0.085)]  # and out again
         else:  # push the handle's bar
             bar = GAP + 0.012
             points = [(front_now + bar + touch + 0.022, 0.0), (front_then + bar + touch, 0.0)]

@@ -77,9 +77,15 @@ class Camera:
 
     def render(self, data: mujoco.MjData) -> np.ndarray:
         """The picture of one state: (size, size, 3) uint8, row 0 at the top, freshly allocated."""
+        picture = np.empty((self.size, self.size, 3), np.uint8)
+        self.render_into(data, picture)
+        return picture
+
+    def render_into(self, data: mujoco.MjData, out: np.ndarray) -> None:
+        """Draws one state into `out`, (size, size, 3) uint8."""
         _, context = _context(os.getpid())
         category = mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(self.model, data, self._option, self._pert, self._view, category, self._scene)
         mujoco.mjr_render(self._rect, self._scene, context)
         mujoco.mjr_readPixels(self._buffer, None, self._rect, context)
-        return self._buffer[::-1].copy()
+        out[:] = self._buffer[::-1]

@@ -14,6 +14,9 @@ KINDS = ("block", "puck", "lever", "drawer")
 SPLITS = {"train": 1, "held_out": 2}
 HELD_OUT = tuple(f"held_out/{i}" for i in range(10))  # the named set that results are reported on
 Color = tuple[float, float, float]
+HUES = 6  # the things of a scene have different ones, evenly spread over the colour circle
+HAND_COLOR: Color = (0.2, 0.2, 0.25)
+HAND_ALPHA = 0.2  # a finger of clear acrylic: a picture is about the things; the hand's place is read by proprioception
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class Scene:
 
 def _vivid(rng: np.random.Generator, hue: float) -> Color:
     """A saturated colour of the given hue (in turns), slightly varied."""
-    hue = (hue + rng.normal(0, 0.02)) % 1.0
-    saturation, value = rng.uniform(0.7, 1.0), rng.uniform(0.75, 1.0)
+    hue = (hue + rng.uniform(-0.02, 0.02)) % 1.0
+    saturation, value = rng.uniform(0.85, 1.0), rng.uniform(0.8, 1.0)
     r, g, b = (np.clip(np.abs((hue * 6 + shift) % 6 - 3) - 1, 0, 1) for shift in (0, 4, 2))
     return tuple(float(value * (1 - saturation * (1 - c))) for c in (r, g, b))  # type: ignore[return-value]
 
@@ -64,7 +67,7 @@ def _thing(rng: np.random.Generator, kind: str, x: float, y: float, yaw: float, 
 
 
 def sample_scene(name: str, kinds: tuple[str, ...] = KINDS) -> Scene:
-    """Builds the scene of this name: two different things side by side or one above the other.
+    """Builds the scene of this name: two different things side by side.
 
     Args:
         name: `train/N` or `held_out/N`, N >= 0.
@@ -83,17 +86,15 @@ def sample_scene(name: str, kinds: tuple[str, ...] = KINDS) -> Scene:
         raise ValueError(f"a scene needs at least two different kinds of {KINDS}, not {tuple(kinds)}")
     rng = np.random.default_rng([SPLITS[match[1]], int(match[2])])
     chosen = rng.permutation(sorted(set(kinds)))[:2]
-    upright = rng.random() < 0.5  # long axes along y, side by side; otherwise along x, one above the other
-    hue = rng.random()
+    hues = rng.permutation(HUES) / HUES
     things = []
     for i, kind in enumerate(chosen):
-        across = (-0.115, 0.115)[i] + rng.uniform(-0.012, 0.012)
-        along = rng.uniform(-0.015, 0.015)
-        yaw = (np.pi / 2 if upright else 0.0) + np.pi * rng.integers(2)
-        x, y = (across, along) if upright else (along, across)
-        # hues are kept a third of a circle apart so that the things of a scene can be told from each other
-        things.append(_thing(rng, str(kind), float(x), float(y), float(yaw), hue + i / 3 + rng.uniform(-0.08, 0.08)))
-    warm = rng.uniform(0.55, 0.85)
-    table = tuple(float(np.clip(warm + rng.normal(0, 0.05), 0.4, 0.95)) for _ in range(3))
-    light = (float(rng.uniform(-0.4, 0.4)), float(rng.uniform(-0.4, 0.4)), float(rng.uniform(0.55, 0.75)))
-    return Scene(name, tuple(things), table, (0.05, 0.05, 0.08), light)  # type: ignore[arg-type]
+        x = (-0.115, 0.115)[i] + rng.uniform(-0.015, 0.015)
+        y = rng.uniform(-0.02, 0.02)
+        # the long axes lie along y: q = 1 is away from the camera, but for drawers, which open towards it
+        yaw = -np.pi / 2 if kind == "drawer" else np.pi / 2
+        things.append(_thing(rng, str(kind), float(x), float(y), float(yaw), float(hues[i])))
+    shade = rng.uniform(0.6, 0.8)
+    table = tuple(float(shade + rng.uniform(-0.06, 0.06)) for _ in range(3))
+    light = (float(rng.uniform(-0.4, 0.4)), float(rng.uniform(-0.4, 0.4)), float(rng.uniform(0.6, 0.7)))
+    return Scene(name, tuple(things), table, HAND_COLOR, light)  # type: ignore[arg-type]

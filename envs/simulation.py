@@ -9,11 +9,11 @@ import mujoco
 import numpy as np
 
 from envs.render import VISUAL_XML
-from envs.scenes import Scene, Thing
+from envs.scenes import HAND_ALPHA, Scene, Thing
 
 HAND_RADIUS = 0.014  # metres
 HAND_LIMIT = 0.235  # metres: the hand stays within this square
-STEP_SIZE = 0.03  # metres the hand's target moves for an action of 1
+STEP_SIZE = 0.04  # metres the hand's target moves for an action of 1
 SUBSTEPS, TIMESTEP = 5, 0.01  # one control step is 50 ms
 WALL, BAR, GAP = 0.008, 0.006, 0.046  # metres: channel walls, handle bars (half widths), gap behind the handle
 
@@ -73,14 +73,14 @@ def boxes(thing: Thing, q: float) -> list[Box]:
     return out
 
 
-def _rgba(color: tuple[float, float, float]) -> str:
-    return " ".join(f"{c:.3f}" for c in color) + " 1"
+def _rgba(color: tuple[float, float, float], alpha: float = 1.0) -> str:
+    return " ".join(f"{c:.3f}" for c in (*color, alpha))
 
 
 def _thing_xml(i: int, thing: Thing) -> str:
     """A thing as MJCF: a fixed base and one moving body with joint `q{i}`."""
     color, base, half = _rgba(thing.color), _rgba(thing.base), thing.travel / 2
-    slide = f'<joint name="q{i}" type="slide" axis="1 0 0" range="{-half} {half}" damping="4" frictionloss="1.5"/>'
+    slide = f'<joint name="q{i}" type="slide" axis="1 0 0" range="{-half} {half}" damping="8" frictionloss="2"/>'
 
     def geom(kind: str, size: str, pos: str, rgba: str, solid: bool = True) -> str:
         affinity = 1 if solid else 0
@@ -98,7 +98,7 @@ def _thing_xml(i: int, thing: Thing) -> str:
     elif thing.kind == "lever":
         fixed = geom("cylinder", "0.018 0.012", f"0 {-s / 2} 0.012", base, solid=False)
         # turning by -z moves the tip towards +x, as q grows
-        joint = f'<joint name="q{i}" type="hinge" axis="0 0 -1" range="{-half} {half}" damping="0.03" frictionloss="0.08"/>'
+        joint = f'<joint name="q{i}" type="hinge" axis="0 0 -1" range="{-half} {half}" damping="0.06" frictionloss="0.12"/>'
         bar = geom("box", f"0.011 {s / 2} 0.014", f"0 {s / 2} 0.03", color)
         moving = f'<body pos="0 {-s / 2} 0">{joint}{bar}</body>'
         return f'<body pos="{thing.x} {thing.y} 0" euler="0 0 {thing.yaw}">{fixed}{moving}</body>'
@@ -127,9 +127,9 @@ def scene_xml(scene: Scene) -> str:
 <geom type="box" size="0.4 0.4 0.01" pos="0 0 -0.01" rgba="{_rgba(scene.table)}"/>
 {things}
 <body name="hand" pos="0 0 0.03"><joint name="x" axis="1 0 0" {axis}/><joint name="y" axis="0 1 0" {axis}/>
-<geom type="cylinder" size="{HAND_RADIUS} 0.03" rgba="{_rgba(scene.hand)}" mass="0.4" contype="1"/></body>
+<geom type="cylinder" size="{HAND_RADIUS} 0.03" rgba="{_rgba(scene.hand, HAND_ALPHA)}" mass="0.4" contype="1"/></body>
 </worldbody>
-<actuator><position joint="x" kp="300" kv="22" forcerange="-12 12"/><position joint="y" kp="300" kv="22" forcerange="-12 12"/></actuator>
+<actuator><position joint="x" kp="1000" kv="40" forcerange="-25 25"/><position joint="y" kp="1000" kv="40" forcerange="-25 25"/></actuator>
 </mujoco>"""
 
 
@@ -159,7 +159,7 @@ class Simulation:
         mujoco.mj_forward(self.model, data)
 
     def step(self, data: mujoco.MjData, action: np.ndarray) -> None:
-        """One control step (50 ms): the hand's target moves by action * 3 cm from where the hand is."""
+        """One control step (50 ms): the hand's target moves by action * 4 cm from where the hand is."""
         target = data.qpos[self._hand] + np.clip(action, -1, 1) * STEP_SIZE
         data.ctrl[:] = np.clip(target, -HAND_LIMIT, HAND_LIMIT)
         mujoco.mj_step(self.model, data, SUBSTEPS)

@@ -34,8 +34,10 @@ def part(owner: str, inside: str, help: str) -> Any:
 class EnvConfig:
     """A family of scenes, and how it is seen. Scene i of a split is drawn from the split's own seeds."""
 
-    family: str = key("tabletop", "family of scenes")
-    image_size: int = key(48, "pixels along each side of an observation: 48, 64 or 84", minimum=16)
+    family: str = key("tabletop", "family of scenes", choices=("tabletop",))
+    image_size: int = key(48, "pixels along each side of an observation", choices=("48", "64", "84"))
+    kinds: tuple[str, ...] = key(("block", "puck", "lever", "drawer"), "things the scenes are drawn from, two at a time")
+    proprio: bool = key(True, "the policy may read the hand's own position beside the picture")
 
 
 @dataclass
@@ -57,8 +59,8 @@ class CollectConfig(JobConfig):
     split: str = key("train", "which scenes of the family", choices=("train", "held_out"))
     scenes: int = key(32, "number of scenes, scene 0 up", minimum=1)
     episodes: int = key(500, "trajectories in all, spread over the scenes", minimum=1)
-    expert_share: float = key(0.5, "share of trajectories by the scripted expert; the others are random", minimum=0)
-    horizon: int = key(40, "steps of one trajectory", minimum=2)
+    expert_share: float = key(0.5, "share of trajectories by the scripted expert, 0 to 1; the others are random", minimum=0)
+    horizon: int = key(30, "steps of one trajectory", minimum=2)
     workers: int = key(0, "processes (0: one per core)", minimum=0, free=True)
 
 
@@ -85,21 +87,33 @@ class PretrainConfig(JobConfig):
     model: str = key("", "the run folder of a train", required=True)
     agent: Any = group("agent", "the algorithm")
     goals: Any = group("goals", "relabeling, reward and where goals come from")
+    proprio: bool = key(True, "the policy reads the hand's own position beside the latent")
+    standardise: bool = key(True, "standardise the networks' inputs with the data's mean and spread")
     updates: int = key(10000, "gradient updates", minimum=1)
     batch_size: int = key(256, "transitions in a batch", minimum=1)
-    checkpoint_every: int = key(1000, "updates between checkpoints", minimum=1)
+    imagined: int = key(8, "imagined goals per scene in the pool of mixture.imagined", minimum=1)
+    checkpoint_every: int = key(500, "updates between checkpoints", minimum=1)
 
 
 @dataclass
 class PracticeConfig(JobConfig):
-    """Practise alone in a scene never seen: imagine a goal the scene affords, try it, learn from what happened."""
+    """Practise alone in a scene never seen: imagine goals the scene affords, try them, learn from what happened."""
 
     policy: str = key("", "the run folder of a pretrain (or of an earlier practice)", required=True)
     scene: str = key("held_out/0", "the scene: SPLIT/NUMBER")
-    goal_source: str = key("affordance", "where the goals come from", choices=("affordance", "other_scenes", "none"))
-    episodes: int = key(200, "attempts", minimum=0)
-    updates_per_episode: int = key(40, "gradient updates after each attempt", minimum=0)
-    checkpoint_every: int = key(10, "attempts between checkpoints", minimum=1)
+    goal_source: str = key(
+        "affordance", "where goals come from; none: no attempts, the same updates on the old data", choices=("affordance", "other_scenes", "none")
+    )
+    goals: Any = group("goals", "relabeling of practised episodes; its reward threshold is the pretrain run's")
+    episodes: int = key(300, "attempts", minimum=1)
+    parallel: int = key(20, "attempts made at once, in copies of the scene", minimum=1)
+    horizon: int = key(25, "steps of one attempt", minimum=2)
+    updates_per_episode: int = key(10, "gradient updates after each attempt", minimum=0)
+    batch_size: int = key(256, "transitions in a batch", minimum=1)
+    practised_share: float = key(0.5, "share of a batch that was practised here; the rest is prior data", minimum=0)
+    bc_weight: float = key(-1.0, "cloning weight of the agent while practising, where it has one (negative: leave it)")
+    evaluate_every: int = key(5, "rounds of attempts between evaluations (0: only before and after)", minimum=0)
+    evaluation_episodes: int = key(100, "attempts at true goals, judged by ground truth, before and after", minimum=1)
 
 
 @dataclass
@@ -122,6 +136,8 @@ class EvaluateConfig(JobConfig):
     policy: str = key("", "the run folder of a pretrain or practice", required=True)
     scene: str = key("held_out/0", "the scene: SPLIT/NUMBER")
     episodes: int = key(100, "attempts, each with its own goal", minimum=1)
+    changes: int = key(1, "how many things differ between start and goal", minimum=1)
+    horizon: int = key(25, "steps of one attempt", minimum=2)
 
 
 @dataclass

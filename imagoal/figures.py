@@ -42,7 +42,9 @@ STYLE = {
 }  # fmt: skip
 
 
-def chart(title: str = "", xlabel: str = "", ylabel: str = "", width: float = 6.6, height: float = 3.3) -> tuple[Figure, Axes]:
+def chart(
+    title: str = "", xlabel: str = "", ylabel: str = "", width: float = 6.6, height: float = 3.3
+) -> tuple[Figure, Axes]:
     """One empty chart, size in inches."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -93,7 +95,13 @@ def bars_with_intervals(
         ends.append(max([value, high, *dots]))
     for row, value, end in zip(rows, values, ends, strict=True):
         axes.annotate(
-            f"{value:.{digits}f}", (end, row), xytext=(7, 0), textcoords="offset points", va="center", color=INK, fontsize=10
+            f"{value:.{digits}f}",
+            (end, row),
+            xytext=(7, 0),
+            textcoords="offset points",
+            va="center",
+            color=INK,
+            fontsize=10,
         )
     axes.set_yticks(rows, labels)
     axes.tick_params(axis="y", labelcolor=INK)

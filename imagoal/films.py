@@ -5,13 +5,13 @@ All images are uint8 RGB, (H, W, 3); films are (T, H, W, 3), in any array numpy 
 
 import base64
 import io
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+
+from imagoal.disk import write_atomic
 
 LOSSLESS_UP_TO = 64  # pixels; larger films are stored lossily, which nobody sees and which is ten times smaller
 
@@ -81,6 +81,7 @@ def save_film(path: str | Path, frames: ArrayLike, fps: float = 15.0, upscale: i
     if path.suffix.lower() not in formats:
         raise ValueError(f"a film ends in .gif or .webp, got {path.name!r}")
     enlarged = upscale_nearest(images_array(frames, 4), upscale)
+    path.parent.mkdir(parents=True, exist_ok=True)
     return write_atomic(path, encode_film(enlarged, fps, formats[path.suffix.lower()]))
 
 
@@ -90,18 +91,3 @@ def data_uri(data: bytes) -> str:
     if data[:4] not in kinds:
         raise ValueError(f"expected PNG, GIF or WebP bytes, they begin with {data[:4]!r}")
     return f"data:image/{kinds[data[:4]]};base64,{base64.b64encode(data).decode()}"
-
-
-def write_atomic(path: Path, data: bytes) -> Path:
-    """Write next to `path`, then rename: a reader sees the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return path

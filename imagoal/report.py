@@ -11,7 +11,7 @@ Pictures are uint8 RGB and shown pixelated, because a latent model's 48 pixels d
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 from numbers import Integral, Real
@@ -21,8 +21,9 @@ from string import Template
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from imagoal.disk import write_atomic
 from imagoal.figures import figure_png
-from imagoal.films import data_uri, encode_film, encode_image, images_array, thin, write_atomic
+from imagoal.films import data_uri, encode_film, encode_image, images_array, thin
 
 
 class Report:
@@ -93,7 +94,7 @@ class Report:
 
     def grid(
         self,
-        rows: Sequence[ArrayLike],
+        rows: Sequence[Iterable[ArrayLike]],
         row_labels: Sequence[str] | None = None,
         column_labels: Sequence[str] | None = None,
         caption: str = "",
@@ -164,7 +165,9 @@ class Report:
 
     def save(self, path: str | Path) -> Path:
         """Write the page to `path`, atomically; the folder is made if it is missing."""
-        return write_atomic(Path(path), self.html().encode())
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_atomic(path, self.html().encode())
 
     def _figure(self, kind: str, content: str, caption: str) -> "Report":
         below = f"<figcaption>{inline(caption)}</figcaption>" if caption else ""

@@ -7,6 +7,8 @@ Nothing here knows an environment, an agent or an image: a planner is given `gen
 
 from planning.follower import FollowerConfig, SubgoalFollower
 from planning.generator import SubgoalCVAE, SubgoalCVAEConfig
+from planning.levels import plan_levels
+from planning.memory import MemoryConfig, PlanMemory
 from planning.mppi import MPPIResult, mppi
 from planning.pairs import subgoal_chains, subgoal_pairs
 from planning.planner import Plan, PlannerConfig, SubgoalPlanner
@@ -14,13 +16,16 @@ from planning.planner import Plan, PlannerConfig, SubgoalPlanner
 __all__ = [
     "FollowerConfig",
     "MPPIResult",
+    "MemoryConfig",
     "Plan",
+    "PlanMemory",
     "PlannerConfig",
     "SubgoalCVAE",
     "SubgoalCVAEConfig",
     "SubgoalFollower",
     "SubgoalPlanner",
     "mppi",
+    "plan_levels",
     "subgoal_chains",
     "subgoal_pairs",
 ]

@@ -28,8 +28,8 @@ def euclidean(z: Float[Tensor, "B z"], goal: Float[Tensor, "B z"]) -> Float[Tens
 class SubgoalFollower:
     """Holds one plan per episode of a batch and says what each episode's policy should aim at now.
 
-        follower = SubgoalFollower(planner.plan(z, goal).subgoals, FollowerConfig(epsilon, 30))
-        while running: action = agent.act(obs, follower.goal()); ...; follower.observe(z_next)
+    follower = SubgoalFollower(planner.plan(z, goal).subgoals, FollowerConfig(epsilon, 30))
+    while running: action = agent.act(obs, follower.goal()); ...; follower.observe(z_next)
     """
 
     def __init__(
@@ -40,7 +40,9 @@ class SubgoalFollower:
     ):
         """`distance` maps two (B, z) to (B,). Raises ValueError for an empty plan or max_steps < 1."""
         if subgoals.shape[1] == 0 or config.max_steps < 1:
-            raise ValueError(f"need at least one subgoal and max_steps >= 1, got {subgoals.shape[1]}, {config.max_steps}")
+            raise ValueError(
+                f"need at least one subgoal and max_steps >= 1, got {subgoals.shape[1]}, {config.max_steps}"
+            )
         self.subgoals, self.config, self.distance = subgoals, config, distance
         batch = subgoals.shape[0]
         self.index = torch.zeros(batch, dtype=torch.int64, device=subgoals.device)  # (B,) position in the plan

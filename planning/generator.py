@@ -25,11 +25,13 @@ class SubgoalCVAEConfig:
     """`latent_shape` is the vision model's (channels, rows, columns), or (z, 1, 1) for a latent without a grid."""
 
     latent_shape: tuple[int, int, int] = (5, 12, 12)
-    network: str = "unet"  # "unet" (rows and columns must halve at least once) or "mlp" (any shape; the fast one to plan with)
+    network: str = (
+        "unet"  # "unet" (the grid must halve at least once) or "mlp" (any shape, and the faster to plan with)
+    )
     latent_dim: int = 8  # d, numbers in the code u
     channels: int = 64  # channels of the U-Net's finest level; each coarser level doubles them
     hidden: int = 512  # width of fully connected layers
-    latent_scale: float = 1.0  # typical size of a latent number; latents are divided by it inside, so losses compare across models
+    latent_scale: float = 1.0  # typical size of a latent number: the network and the losses see z / latent_scale
     reconstruction_weight: float = 1000.0  # on the mean SmoothL1
     kl_weight: float = 0.1  # on the KL summed over u, averaged over the batch
     learning_rate: float = 3e-4
@@ -82,7 +84,8 @@ class SubgoalCVAE(nn.Module):
         The prediction is detached, and quantized when `quantize` is given, so the model learns to start from the subgoals it
         will meet while planning. Two rows (links = 2) make it equal to `loss`.
         """
-        current, losses, metrics = chain[0], [], {}
+        current, losses = chain[0], []
+        metrics: dict[str, Tensor] = {}
         for target in chain[1:]:
             loss, predicted, metrics = self._step(current, target, generator)
             losses.append(loss)

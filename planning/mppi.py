@@ -26,8 +26,13 @@ class MPPIResult(NamedTuple):
 
 
 def path_weights(cost: Float[Tensor, "*p n"], temperature: float) -> Float[Tensor, "*p n"]:
-    """Boltzmann weights exp(-cost / temperature), normalised over the samples. Low temperature: only the best count."""
-    return torch.softmax(-cost / temperature, dim=-1)
+    """Boltzmann weights exp(-cost / temperature), normalised over the samples. Low temperature: only the best count.
+
+    An infinite cost weighs nothing; if every cost is infinite the weights are equal.
+    """
+    cheapest = cost.amin(-1, keepdim=True)
+    relative = torch.where(torch.isfinite(cheapest), cost - cheapest, 0.0)
+    return torch.softmax(-relative / temperature, dim=-1)
 
 
 def mppi(

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from planning.follower import euclidean
+from planning.memory import PlanMemory
 from planning.mppi import mppi
 
 Generate = Callable[[Float[Tensor, "B z"], Float[Tensor, "B d"]], Float[Tensor, "B z"]]
@@ -38,7 +39,7 @@ class PlannerConfig:
     temperature: float = 0.1  # in units of cost
     eta: float = 0.001  # weight of the values; 0 plans without them
     prior_weight: float = 0.01  # weight of the codes' squared norm: stay where the generator was trained
-    chunk: int = 4096  # rows of (z,) evaluated at once: bounds the memory
+    chunk: int = 4096  # candidate chains evaluated at once: bounds the memory
 
 
 class Plan(NamedTuple):
@@ -60,15 +61,17 @@ class SubgoalPlanner:
         config: PlannerConfig,
         distance: Value = euclidean,
         quantize: Quantize | None = None,
+        memory: PlanMemory | None = None,
     ):
-        """`quantize` snaps every generated subgoal, for instance onto the vision model's codebook.
+        """`quantize` snaps every generated subgoal, for instance onto the vision model's codebook; `memory` remembers
+        the codes of earlier plans and supplies some of the first samples.
 
         Raises ValueError for less than one subgoal, sample or chunk row.
         """
         if min(config.subgoals, config.samples, config.chunk) < 1:
             raise ValueError(f"subgoals, samples and chunk must be at least 1: {config}")
         self.generate, self.value, self.distance, self.quantize = generate, value, distance, quantize
-        self.config = config
+        self.memory, self.config = memory, config
 
     @torch.no_grad()
     def plan(
@@ -78,13 +81,23 @@ class SubgoalPlanner:
         generator: torch.Generator | None = None,
         initial: Float[Tensor, "P n K d"] | None = None,
     ) -> Plan:
-        """Plan from latents `z` to latents `goal`; `initial` (n <= N) are guesses that replace some of the prior draw."""
+        """Plan from latents `z` to latents `goal`; `initial` (n <= N) are guesses that replace some of the prior draw.
+
+        Without `initial` the memory's guesses are used, where there is a memory. `generator` lives on the device of `z`.
+        Raises ValueError when every candidate's cost is not finite (a generator or value that has diverged).
+        """
         c = self.config
         shape = (len(z), c.samples, c.subgoals, c.latent_dim)
         draw = torch.randn(shape, generator=generator, device=z.device, dtype=z.dtype)
+        if initial is None and self.memory is not None:
+            initial = self.memory.propose(len(z), c.samples, generator)
         if initial is not None:
             draw[:, : initial.shape[1]] = initial
         found = mppi(lambda codes: self.cost(z, goal, codes), draw, c.sigmas, c.temperature, generator)
+        if not torch.isfinite(found.cost).all():
+            raise ValueError("no plan has a finite cost: the subgoal generator or the value returned nan or infinity")
+        if self.memory is not None:
+            self.memory.add(found.best)
         chain = self.chain(z, found.best)
         subgoals = torch.cat([chain[:, :-1], goal[:, None]], dim=1)
         return Plan(subgoals, found.cost, self.segment_values(z, subgoals), found.best)
@@ -116,7 +129,8 @@ class SubgoalPlanner:
             self._chunk_cost(z[rows], goal[rows], u)
             for rows, u in zip(problem.split(self.config.chunk), flat.split(self.config.chunk), strict=True)
         ]
-        return torch.cat(parts).unflatten(0, (problems, samples))
+        cost = torch.cat(parts).unflatten(0, (problems, samples))
+        return cost.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.inf)  # a broken chain is never chosen
 
     def _chunk_cost(
         self, z: Float[Tensor, "B z"], goal: Float[Tensor, "B z"], codes: Float[Tensor, "B K d"]

@@ -1,0 +1,289 @@
+"""Collection: scripted and random trajectories over a family's scenes, by several processes, resumable.
+
+Episode e happens in scene e % scenes and draws everything from the generator of (seed, e), so the data depend neither
+on the number of processes nor on where a collection was interrupted. Processes write shards (a few episodes of one
+scene); once all shards are there they become a Minari dataset and its columns, and are removed.
+"""
+
+import copy
+import multiprocessing
+import multiprocessing.connection
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import gymnasium
+import numpy as np
+
+from envs.columns import MIN_STEPS, Columns
+from envs.experts import OUPolicy, Policy, ScriptedExpert
+from envs.scenes import KINDS, SPLITS, sample_scene
+from envs.simulation import SUCCESS_TOLERANCE
+from envs.tabletop import TabletopBatch
+from envs.trajectories import Episode, columns_from_minari, is_minari, write_both
+
+SHARD = 16  # episodes in a shard, at most
+_GOLDEN = 0.6180339887498949  # spreads the expert's turns over scenes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to collect. Nothing else decides what the data are.
+
+    Attributes:
+        episodes: trajectories in all. scenes: they go round scenes `split`/0 .. `split`/scenes-1.
+        horizon: steps of a trajectory. expert_share: share of trajectories by the scripted expert, in [0, 1].
+        seed: of everything drawn at random. image_size: pixels a side. kinds: things the scenes are drawn from.
+    """
+
+    episodes: int
+    scenes: int
+    horizon: int = 30
+    expert_share: float = 0.5
+    seed: int = 0
+    split: str = "train"
+    image_size: int = 48
+    kinds: tuple[str, ...] = KINDS
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for values out of range."""
+        if self.episodes < 1 or self.scenes < 1:
+            raise ValueError(f"episodes and scenes must be at least 1, not {self.episodes} and {self.scenes}")
+        if self.horizon < MIN_STEPS:
+            raise ValueError(f"horizon must be at least {MIN_STEPS} steps, not {self.horizon}")
+        if not 0 <= self.expert_share <= 1:
+            raise ValueError(f"expert_share must lie between 0 and 1, not {self.expert_share}")
+        if self.split not in SPLITS:
+            raise ValueError(f"split must be one of {tuple(SPLITS)}, not {self.split!r}")
+        sample_scene(f"{self.split}/0", self.kinds)  # raises for unknown kinds
+
+    def by_expert(self, episode: int) -> bool:
+        """Whether the expert acts in this episode: evenly spread over a scene's episodes, its turn differing by scene."""
+        turn, scene = divmod(episode, self.scenes)
+        offset = scene * _GOLDEN % 1
+        return int((turn + 1) * self.expert_share + offset) > int(turn * self.expert_share + offset)
+
+    def shards(self) -> list[tuple[int, ...]]:
+        """The episodes of each shard: all of one scene."""
+        of_scene = [tuple(range(s, self.episodes, self.scenes)) for s in range(min(self.scenes, self.episodes))]
+        return [numbers[i : i + SHARD] for numbers in of_scene for i in range(0, len(numbers), SHARD)]
+
+
+def rollout(world: TabletopBatch, policy: Policy, horizon: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """One trajectory in copy 0 of `world` from a sampled start: arrays image, proprio, state (T + 1), action (T)."""
+    world.reset(world.simulation.sample_start(rng)[None])
+    state = world.states()[0]
+    policy.reset(state, rng)
+    images, states, actions = [world.images()[0]], [state], []
+    for _ in range(horizon):
+        action = policy.act(state).astype(np.float32)
+        world.step(action[None])
+        state = world.states()[0]
+        images.append(world.images()[0])
+        states.append(state)
+        actions.append(action)
+    stacked = np.stack(states)
+    return {"image": np.stack(images), "proprio": world.proprio_of(stacked), "state": stacked, "action": np.stack(actions)}
+
+
+def draw(plan: Plan, number: int, things: int) -> tuple[int, np.random.Generator]:
+    """What episode `number` begins with: the index of the thing the expert shall move (-1: a random policy) and its generator."""
+    rng = np.random.default_rng([plan.seed, number, 11])
+    return int(rng.integers(things)) if plan.by_expert(number) else -1, rng
+
+
+def collect_episode(plan: Plan, world: TabletopBatch, number: int) -> Episode:
+    """Episode `number` of the plan; `world` must be its scene."""
+    thing, rng = draw(plan, number, len(world.simulation.scene.things))
+    policy: Policy = ScriptedExpert(world.simulation, thing=thing) if thing >= 0 else OUPolicy()
+    columns = rollout(world, policy, plan.horizon, rng)
+    return Episode(**columns, scene=number % plan.scenes, number=number, policy=policy_name(thing), thing=thing)
+
+
+def policy_name(thing: int) -> str:
+    """"expert" where it has a thing to move, else "random"."""
+    return "random" if thing < 0 else "expert"
+
+
+def _shard_path(folder: Path, numbers: tuple[int, ...]) -> Path:
+    return folder / f"{numbers[0]:06d}-{len(numbers)}.npz"
+
+
+def collect_shard(plan: Plan, folder: Path, numbers: tuple[int, ...]) -> int:
+    """Collects these episodes (all of one scene) into one file, in one move; returns how many."""
+    scene = f"{plan.split}/{numbers[0] % plan.scenes}"
+    world = TabletopBatch(scene, 1, plan.image_size, plan.kinds)
+    episodes = [collect_episode(plan, world, number) for number in numbers]
+    columns = {name: np.stack([getattr(e, name) for e in episodes]) for name in ("image", "proprio", "state", "action")}
+    things = np.array([e.thing for e in episodes])
+    path = _shard_path(folder, numbers)
+    begun = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with open(begun, "wb") as file:
+            np.savez(file, thing=things, **columns)  # type: ignore[arg-type]
+        os.replace(begun, path)
+    finally:
+        begun.unlink(missing_ok=True)
+    return len(numbers)
+
+
+def read_shard(plan: Plan, folder: Path, numbers: tuple[int, ...]) -> Iterator[Episode]:
+    """The episodes of a finished shard. Raises ValueError if it cannot be read."""
+    path = _shard_path(folder, numbers)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            columns = {name: file[name] for name in ("image", "proprio", "state", "action", "thing")}
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise ValueError(f"shard {path} cannot be read ({error}); delete it to collect it again") from error
+    things = columns.pop("thing")
+    for i, number in enumerate(numbers):
+        arrays, thing = {name: column[i] for name, column in columns.items()}, int(things[i])
+        yield Episode(**arrays, scene=number % plan.scenes, number=number, policy=policy_name(thing), thing=thing)
+
+
+def _begin_worker() -> None:
+    """A worker leaves Ctrl-C to its parent and ends when the parent is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    """Ends this process as soon as the other one is gone."""
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
+
+
+class WorkerDied(RuntimeError):
+    """A collecting process was killed; what was finished is kept."""
+
+
+def collect_shards(plan: Plan, folder: Path, workers: int, progress: Callable[[int], None]) -> None:
+    """Collects the shards that are missing in `folder`; `progress(n)` is called for every n episodes found or finished.
+
+    Raises:
+        WorkerDied: if a worker process dies (out of memory, killed). Finished shards stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(".*.tmp-*"):
+        leftover.unlink()
+    todo = []
+    for numbers in plan.shards():
+        if _shard_path(folder, numbers).is_file():
+            progress(len(numbers))
+        else:
+            todo.append(numbers)
+    workers = min(workers or len(os.sched_getaffinity(0)), len(todo))
+    if workers <= 1:
+        for numbers in todo:
+            progress(collect_shard(plan, folder, numbers))
+        return
+    context = multiprocessing.get_context("spawn")  # a forked child cannot use its parent's GL
+    with ProcessPoolExecutor(workers, context, initializer=_begin_worker) as pool:
+        try:
+            for future in as_completed([pool.submit(collect_shard, plan, folder, numbers) for numbers in todo]):
+                progress(future.result())
+        except BrokenProcessPool as error:
+            raise WorkerDied(
+                "a collecting process died (killed, or out of memory); what was finished is kept, try fewer workers"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def assemble(plan: Plan, folder: Path, progress: Callable[[int], None]) -> Columns:
+    """Turns the finished `folder`/shards into `folder`/minari and `folder`/columns and removes them; see `collect`."""
+    shards = folder / "shards"
+
+    def episodes() -> Iterator[Episode]:
+        for numbers in plan.shards():
+            yield from read_shard(plan, shards, numbers)
+            progress(len(numbers))
+
+    spec = copy.deepcopy(gymnasium.spec("imagoal/Tabletop-v0"))
+    spec.max_episode_steps = plan.horizon
+    spec.kwargs.update(scene=plan.split, image_size=plan.image_size, kinds=list(plan.kinds), scenes=plan.scenes)
+    columns = write_both(
+        episodes(), folder / "minari", folder / "columns", count=plan.episodes, rows=plan.episodes * (plan.horizon + 1),
+        split=plan.split, meta={"family": "tabletop", **asdict(plan), "kinds": list(plan.kinds)}, env_spec=spec,
+        description="Scripted and random trajectories of the tabletop scene family.",
+    )  # fmt: skip
+    shutil.rmtree(shards, ignore_errors=True)
+    return columns
+
+
+class Bar(Protocol):
+    """Hears how many more episodes are done."""
+
+    def advance(self, n: int = 1) -> None: ...
+
+
+class Silent:
+    """No progress bar."""
+
+    def advance(self, n: int = 1) -> None:
+        """Says nothing."""
+
+
+def silent(label: str, total: int) -> AbstractContextManager[Bar]:
+    """A progress bar for nobody."""
+    return nullcontext(Silent())
+
+
+def collect(
+    plan: Plan, folder: str | Path, workers: int = 0,
+    progress: Callable[[str, int], AbstractContextManager[Bar]] = silent,
+) -> Columns:  # fmt: skip
+    """Collects the plan into `folder`/minari (a Minari dataset) and `folder`/columns, continuing what is there.
+
+    Args:
+        plan: what to collect.
+        folder: of the run. An interrupted collection leaves `folder`/shards, which the next call with the same plan
+            continues (the caller must make sure that it is the same plan).
+        workers: processes, 0 for one per core.
+        progress: `with progress(label, episodes) as bar` is entered for collecting and for writing.
+
+    Raises:
+        WorkerDied: if a worker process dies. ValueError: if a shard cannot be read. OSError: if the disk is full.
+    """
+    folder = Path(folder)
+    if is_minari(folder / "minari"):  # it appears whole or not at all
+        columns = columns_from_minari(folder / "minari", folder / "columns")
+        shutil.rmtree(folder / "shards", ignore_errors=True)
+        return columns
+    with progress("collect", plan.episodes) as bar:
+        collect_shards(plan, folder / "shards", workers, bar.advance)
+    with progress("write", plan.episodes) as bar:
+        return assemble(plan, folder, bar.advance)
+
+
+def outcomes(plan: Plan, columns: Columns) -> dict[str, dict[str, tuple[int, int]]]:
+    """Ground truth: how often a thing stood at its other end when an episode was over, as (times, of how many).
+
+    Returns:
+        {"expert": {kind: ..., "all": ...}, "random": {...}}: of the expert's episodes the thing it meant to move counts,
+        of the random ones every thing. Kinds that did not occur are left out.
+    """
+    counts: dict[str, dict[str, list[int]]] = {"expert": {}, "random": {}}
+    state = np.asarray(columns.state)
+    numbers = [number for shard in plan.shards() for number in shard]
+    scenes = {s: sample_scene(f"{plan.split}/{s}", plan.kinds) for s in set(columns.scene.tolist())}
+    for number, begin, end, scene in zip(numbers, columns.start, columns.end, columns.scene.tolist(), strict=True):
+        first, last = state[begin, 2:], state[end - 1, 2:]
+        changed = np.abs(last - np.round(1 - first)) <= SUCCESS_TOLERANCE
+        thing, _ = draw(plan, number, len(changed))
+        for i in range(len(changed)) if thing < 0 else [thing]:
+            for kind in (scenes[scene].things[i].kind, "all"):
+                count = counts[policy_name(thing)].setdefault(kind, [0, 0])
+                count[0] += int(changed[i])
+                count[1] += 1
+    return {who: {kind: (hits, n) for kind, (hits, n) in sorted(kinds.items())} for who, kinds in counts.items()}

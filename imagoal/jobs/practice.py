@@ -1,0 +1,235 @@
+"""`imagoal practice`: self-supervised practice in a scene never seen (VAL, thesis ch. 9, Algorithm 7, online phase).
+
+A round: look at the scene, imagine a goal per attempt, try, store what was seen as codes, relabel, update. Rewards are
+latent distances; ground truth is read only by the evaluations, whose results never reach the agent.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.agent import Agent
+from envs.tabletop import TabletopBatch
+from goals.relabel import HindsightSampler, MixedSampler
+from goals.replay import Replay
+from goals.rewards import ChangedCellsReward, SparseReward
+from imagoal.compose import own
+from imagoal.config import PracticeConfig
+from imagoal.errors import UserError, explained
+from imagoal.evaluation import Evaluation, evaluate, seeded
+from imagoal.figures import bars_with_intervals, chart
+from imagoal.films import save_film
+from imagoal.loading import Policy, load_policy, load_prior, open_trajectories, pick_device, stamped_codes, trajectory_replay
+from imagoal.progress import progress
+from imagoal.report import Report
+from imagoal.rollout import Rollout, roll_out
+from imagoal.run import RunFolder, read_config, read_metrics
+
+SHOWN = 6  # attempts in the report
+GoalSource = Callable[[Tensor, torch.Generator], Tensor]  # first latents (n, z) -> codes (n, cells)
+
+
+@dataclass
+class Gym:
+    """What a practice run works with."""
+
+    policy: Policy
+    world: TabletopBatch
+    prior_data: HindsightSampler
+    replay: Replay
+    sampler: MixedSampler | HindsightSampler
+    reward: SparseReward | ChangedCellsReward
+    goals: GoalSource
+
+
+def main(config: PracticeConfig) -> None:
+    """Practise, or continue; leaves the checkpoint `policy`, films, report.html and result.json."""
+    if config.episodes % config.parallel:
+        raise UserError(f"episodes={config.episodes} must be a multiple of parallel={config.parallel}.")
+    run = RunFolder("practice", config)
+    if run.done:
+        print(f"practice: already done, see {run.path}")
+        return
+    began = time.monotonic()
+    gym = open_gym(config, run, pick_device(config.device))
+    before = judge(config, gym)
+    attempts = practise(config, run, gym, before)
+    after = judge(config, gym, keep_images=True)
+    agent = gym.policy.agent
+    run.checkpoint("policy", agent.checkpoint(), {"threshold": gym.policy.threshold, "scene": config.scene})
+    result: dict[str, Any] = {
+        "success_before": before.rate, "success_before_ci95": before.interval,
+        "success_after": after.rate, "success_after_ci95": after.interval,
+        "practice_gain": after.rate - before.rate, "evaluation_episodes": config.evaluation_episodes,
+        "attempts": config.episodes if config.goal_source != "none" else 0, "seconds": round(time.monotonic() - began, 1),
+    }  # fmt: skip
+    report(config, run, gym, attempts, after, result).save(run.path / "report.html")
+    run.finish(result)
+
+
+def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gym:
+    """The policy, its prior data and the scene."""
+    policy = load_policy(config.policy, device)
+    pretrain = policy.pretrain
+    env = read_config(pretrain["data"])["env"]
+    with explained("scene"):
+        world = TabletopBatch(config.scene, config.parallel, env["image_size"], tuple(env["kinds"]))
+    columns = open_trajectories(pretrain["data"])
+    codes = stamped_codes(pretrain["model"], policy.eyes, columns, pretrain["data"], run.path)
+    old = trajectory_replay(columns, codes, policy.eyes, device)
+    offline = own("goals", None, dict(pretrain["goals"]), "goals", "")
+    kind = offline.reward.kind
+    if kind == "dense":
+        raise UserError("practice needs a reward that says when a goal is reached: pretrain with goals.reward.kind=sparse.")
+    reward: SparseReward | ChangedCellsReward = SparseReward(policy.threshold)
+    if kind == "changed_cells":
+        reward = ChangedCellsReward(int(policy.threshold), policy.eyes.model.grid_shape, offline.reward.delta)
+    offline.mixture.imagined = 0.0
+    prior_data = HindsightSampler(old, offline.mixture, reward, None, offline.done_on_reach)
+    eyes = policy.eyes
+    replay = Replay(config.episodes * (config.horizon + 1) + 1, eyes.cells, 2 if eyes.proprio else 0, 2, lookup=eyes.lookup, device=device)
+    practised = HindsightSampler(replay, config.goals.mixture, reward, None, config.goals.done_on_reach)
+    sampler = MixedSampler(prior_data, practised, config.practised_share)
+    if config.bc_weight >= 0 and hasattr(policy.agent, "set_bc_weight"):
+        policy.agent.set_bc_weight(config.bc_weight)
+    return Gym(policy, world, prior_data, replay, sampler, reward, goal_source(config, policy, codes))
+
+
+def goal_source(config: PracticeConfig, policy: Policy, codes: Tensor) -> GoalSource:
+    """Imagined goals of this scene, or frames of the prior data, which show other scenes."""
+    if config.goal_source == "affordance":
+        prior = load_prior(policy.pretrain["model"], policy.eyes)
+        return lambda latents, generator: prior.sample_codes(len(latents), latents, generator=generator).flatten(1)
+    return lambda latents, generator: codes[torch.randint(len(codes), (len(latents),), generator=generator)].long()
+
+
+def judge(config: PracticeConfig, gym: Gym, keep_images: bool = False) -> Evaluation:
+    """Success at true goals of the scene: seeds that practice never uses."""
+    world = gym.world
+    return evaluate(gym.policy.agent, gym.policy.eyes, config.scene, config.evaluation_episodes, config.horizon,
+                    world.image_size, world.kinds, keep_images=keep_images)  # fmt: skip
+
+
+def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluation) -> dict[str, Any]:
+    """All rounds from the last checkpoint on; returns the attempts kept for the report.
+
+    Round r draws its starts, goals, noise and batches from generators seeded by (seed, r), and checkpoints hold the agent and
+    everything practised, so a run killed in round r repeats round r exactly.
+    """
+    agent, device = gym.policy.agent, gym.replay.device
+    rounds, saved, begin = config.episodes // config.parallel, run.load_checkpoint("practice"), 0
+    if saved:
+        agent.restore({k.removeprefix("agent."): v for k, v in saved.tensors.items() if k.startswith("agent.")})
+        gym.replay.load_state_dict({k.removeprefix("replay."): v for k, v in saved.tensors.items() if k.startswith("replay.")})
+        begin = int(saved.state["round"])
+    else:
+        run.log(0, success=before.rate)
+    attempts: dict[str, Any] = {}
+    with progress("practice", config.episodes, begin * config.parallel) as bar:
+        for r in range(begin + 1, rounds + 1):
+            values: dict[str, Any] = {}
+            if config.goal_source != "none":
+                shown = r in (1, rounds // 2, rounds)
+                rollout, goal = attempt(config, gym, r, keep_images=shown)
+                values["reached"] = store(gym, rollout, goal)
+                if shown:
+                    attempts[f"round {r}"] = (rollout, gym.policy.eyes.pictures(goal))
+            values |= updates(config, gym, r, device)
+            if config.evaluate_every and r % config.evaluate_every == 0 and r < rounds:
+                values["success"] = judge(config, gym).rate
+            run.log(r * config.parallel, **values)
+            bar.advance(config.parallel, **({"reached": values["reached"]} if "reached" in values else {}))
+            tensors = {f"agent.{k}": v for k, v in agent.checkpoint().items()}
+            tensors |= {f"replay.{k}": v for k, v in gym.replay.state_dict().items()}
+            run.checkpoint("practice", tensors, {"round": r})
+    return attempts
+
+
+def attempt(config: PracticeConfig, gym: Gym, r: int, keep_images: bool) -> tuple[Rollout, Tensor]:
+    """One round of attempts and the codes (n, cells) of the goals that were imagined for them."""
+    n = config.parallel
+    seeds = np.random.SeedSequence([config.seed, 11, r]).generate_state(n) % 1_000_000
+    starts, _ = gym.world.sample(seeds)
+    eyes, generator = gym.policy.eyes, seeded(config.seed, 12, r, device=gym.replay.device)
+    first = eyes.latents(eyes.codes(gym.world.picture(starts))).clone()
+    goal = gym.goals(first, generator)
+    gym.policy.agent.eval()
+    rollout = roll_out(gym.world, gym.policy.agent, eyes, starts, eyes.latents(goal).clone(), config.horizon, True, generator, keep_images)
+    gym.policy.agent.train()
+    return rollout, goal
+
+
+def store(gym: Gym, rollout: Rollout, goal: Tensor) -> float:
+    """Adds the attempts to the replay; the share of them that came within the reward's threshold of their goal."""
+    eyes = gym.policy.eyes
+    n, steps = rollout.action.shape[:2]
+    proprio = rollout.proprio if eyes.proprio else rollout.proprio[..., :0]
+    reached = torch.zeros(n, dtype=torch.bool)
+    for i in range(n):
+        gym.replay.add_episode(rollout.codes[i], proprio[i], rollout.action[i], goal=goal[i])
+        latents = eyes.latents(rollout.codes[i, 1:]).clone()
+        reached[i] = gym.reward.reached(latents, eyes.latents(goal[i : i + 1]).expand(steps, -1)).any()
+    return float(reached.float().mean())
+
+
+def updates(config: PracticeConfig, gym: Gym, r: int, device: torch.device) -> dict[str, Tensor]:
+    """The gradient updates of one round; the metrics of the last ones."""
+    sampler = gym.prior_data if config.goal_source == "none" else gym.sampler
+    generator, metrics = seeded(config.seed, 13, r, device=device), {}
+    for _ in range(config.parallel * config.updates_per_episode):
+        metrics |= gym.policy.agent.update(sampler.sample(config.batch_size, generator))
+    return metrics
+
+
+def report(config: PracticeConfig, run: RunFolder, gym: Gym, attempts: dict[str, Any], after: Evaluation, result: dict[str, Any]) -> Report:
+    """The page: before and after, what was imagined and tried, and what the policy does at true goals now."""
+    page = Report(f"Practice in {config.scene}", f"goals from `{config.goal_source}`, seed {config.seed}")
+    low, high = result["success_after_ci95"]
+    page.numbers([
+        ("Before", f"{100 * result['success_before']:.0f}%", f"{config.evaluation_episodes} true goals, judged by the simulator"),
+        ("After", f"{100 * result['success_after']:.0f}%", f"95% interval {100 * low:.0f} to {100 * high:.0f}%"),
+        ("Attempts", result["attempts"], f"{config.horizon} steps each, no reward from outside"),
+        ("Time", f"{result['seconds']:.0f} s", "this session"),
+    ])  # fmt: skip
+    figure, axes = chart("Success at true goals", "", "share of goals", height=1.9)
+    bars_with_intervals(axes, ["before", "after"], [result["success_before"], result["success_after"]],
+                        [result["success_before_ci95"], result["success_after_ci95"]])  # fmt: skip
+    page.figure(figure, "Bars: share of goals reached; whiskers: 95% Wilson intervals over episodes.")
+    curves(page, run)
+    page.section("Imagined and tried", "Left to right: the start, the goal that was imagined (decoded), and the attempt at it.")
+    for name, (rollout, goals) in attempts.items():
+        page.grid([strip_of(rollout, i, goals[i]) for i in range(min(3, len(goals)))], caption=name)
+        save_film(run.films / f"{name.replace(' ', '-')}.gif", np.concatenate(list(rollout.images[:4]), axis=2), upscale=2)
+    page.section("True goals after practice", "Goals the policy was judged at. Left to right: the start, the goal, the attempt.")
+    rollout = after.rollouts[0]
+    rows = [strip_of(rollout, i, after.goals[i]) for i in range(min(SHOWN, len(after.goals)))]
+    page.grid(rows, row_labels=["reached" if s else "missed" for s in after.success[: len(rows)]])
+    page.section("The command").command(
+        f"imagoal practice policy={config.policy} scene={config.scene} goal_source={config.goal_source} episodes={config.episodes} seed={config.seed}"
+    )
+    return page
+
+
+def strip_of(rollout: Rollout, i: int, goal: np.ndarray, frames: int = 8) -> list[np.ndarray]:
+    """Start, goal, then evenly spaced frames of attempt i, ending with the last."""
+    assert rollout.images is not None
+    shown = rollout.images[i]
+    picks = np.linspace(0, len(shown) - 1, frames + 1).astype(int)[1:]
+    return [shown[0], goal, *shown[picks]]
+
+
+def curves(page: Report, run: RunFolder) -> None:
+    """Success and the share of imagined goals reached, against attempts."""
+    metrics = read_metrics(run.path)
+    figure, axes = chart("While practising", "attempts", "share", height=2.6)
+    for name, label in (("success", "true goals reached (evaluation)"), ("reached", "imagined goals reached (its own judgement)")):
+        points = [(s, v) for s, v in zip(metrics["step"], metrics.get(name, []), strict=False) if v is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label)
+    axes.legend(frameon=False)
+    page.figure(figure)

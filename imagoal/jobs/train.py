@@ -1,0 +1,182 @@
+"""`imagoal train`: a latent model from pictures, then the prior that imagines what a scene affords."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from imagoal.config import TrainConfig
+from imagoal.errors import UserError
+from imagoal.figures import chart
+from imagoal.loading import Pictures, open_pictures, pick_device
+from imagoal.progress import progress
+from imagoal.report import Report
+from imagoal.run import RunFolder, read_metrics
+from vision import load, save
+from vision.data import Batches, CodePairs, ImageData, first_rows
+from vision.images import to_uint8
+from vision.pixelcnn import PixelCNN, PixelCNNConfig
+from vision.prior import AffordancePrior
+from vision.store import describe
+from vision.train import encode_dataset, fit
+from vision.vqvae import VQVAE
+
+CHECKPOINT_EVERY = 250  # steps
+
+
+def main(config: TrainConfig) -> None:
+    """Train, or continue training; leaves RUN/model, RUN/prior, report.html and result.json."""
+    run = RunFolder("train", config)
+    if run.done:
+        print(f"train: already done, see {run.path}")
+        return
+    began = time.monotonic()
+    pictures = open_pictures(config.data, config.image_size, config.unreadable_share, run.path / "columns")
+    if config.vision.image_size != config.image_size:
+        raise UserError(
+            f"vision.image_size={config.vision.image_size} but image_size={config.image_size}: set both to the same number of pixels."
+        )
+    device = pick_device(config.device)
+    model = train_model(config, run, pictures, device)
+    result: dict[str, Any] = {"pictures": len(pictures.image), "psnr": psnr(model, pictures)}
+    if pictures.folder is not None:
+        result["skipped"] = len(pictures.folder.bad)
+    prior = None
+    if config.prior_steps:
+        prior, nats = train_prior(config, run, pictures, model, device)
+        result["prior.nats_per_code"] = nats
+    result["seconds"] = round(time.monotonic() - began, 1)
+    report(config, run, pictures, model, prior, result).save(run.path / "report.html")
+    run.finish(result)
+
+
+def train_stage(
+    name: str, network: nn.Module, data: Batches, steps: int, batch_size: int, config: TrainConfig, run: RunFolder, device: torch.device
+) -> None:
+    """Fits one network, with metrics `NAME.*`, checkpoints NAME and a progress bar; continues from its last checkpoint."""
+    saved = run.load_checkpoint(name)
+    latest: dict[str, float] = {}
+
+    def log(step: int, metrics: dict[str, float]) -> None:
+        latest.update(metrics)
+        run.log(step, **{f"{name}.{key}": value for key, value in metrics.items()})
+
+    with progress(f"train {name}", steps, saved.state["step"] if saved else 0) as bar:
+
+        def tick(step: int, total: int) -> None:
+            bar.advance(1, **({"loss": latest["loss"]} if "loss" in latest else {}))
+
+        keep: Callable[[int, dict[str, Tensor]], None] = lambda step, tensors: _keep(run, name, step, tensors)  # noqa: E731
+        fit(
+            network, data, steps, batch_size=batch_size, seed=config.seed, log=log, checkpoint=keep,
+            checkpoint_every=CHECKPOINT_EVERY, resume=saved.tensors if saved else None, progress=tick, device=device,
+        )  # fmt: skip
+
+
+def _keep(run: RunFolder, name: str, step: int, tensors: dict[str, Tensor]) -> None:
+    run.checkpoint(name, tensors, {"step": step})
+
+
+def train_model(config: TrainConfig, run: RunFolder, pictures: Pictures, device: torch.device) -> VQVAE:
+    """The latent model; read back where this run had finished it."""
+    folder = run.path / "model"
+    if (folder / "config.json").is_file():
+        return load(folder, VQVAE).to(device)  # type: ignore[no-any-return]
+    torch.manual_seed(config.seed)
+    model = VQVAE(config.vision)
+    first = first_rows(pictures.columns.start, pictures.columns.end) if pictures.columns else None
+    train_stage("model", model, ImageData(pictures.image, first), config.steps, config.batch_size, config, run, device)
+    save(model, folder, {"data": config.data})
+    return model.eval()
+
+
+def train_prior(
+    config: TrainConfig, run: RunFolder, pictures: Pictures, model: VQVAE, device: torch.device
+) -> tuple[AffordancePrior, float]:
+    """The prior over the model's codes and its mean nats per code on a sample of the data.
+
+    Pairs are (any frame | frame 0 of its trajectory); a loose picture is its own trajectory.
+    """
+    codes = encode_dataset(model, pictures.image)
+    n = len(codes)
+    first = first_rows(pictures.columns.start, pictures.columns.end) if pictures.columns else np.arange(n)
+    data = CodePairs(codes.to(device), first, model.lookup)
+    folder, sha = run.path / "prior", describe(run.path / "model")["sha256"]
+    if (folder / "config.json").is_file():
+        pixelcnn = load(folder, PixelCNN)
+    else:
+        torch.manual_seed(config.seed + 1)
+        settings = {k: v for k, v in asdict(config.prior).items() if k not in ("codes", "grid", "context_dim")}
+        pixelcnn = PixelCNN(PixelCNNConfig.for_model(model.config.codes, model.config.grid, model.latent_dim, **settings))
+        train_stage("prior", pixelcnn, data, config.prior_steps, config.prior_batch_size, config, run, device)
+        save(pixelcnn, folder, {"model": sha})
+    prior = AffordancePrior(pixelcnn.to(device).eval(), model)
+    rows = np.random.default_rng(config.seed).integers(n, size=min(n, 512))
+    with torch.no_grad():
+        targets, context = data.batch(rows)
+        nats = -float(prior.pixelcnn.log_prob(targets, context).mean()) / model.config.grid**2
+    return prior, nats
+
+
+@torch.no_grad()
+def psnr(model: VQVAE, pictures: Pictures, most: int = 1024) -> float:
+    """Peak signal-to-noise ratio in dB of reconstructions of evenly spaced pictures."""
+    images = sample_pictures(pictures, most)
+    pixels = torch.from_numpy(images).float() / 255
+    rebuilt = model.decode(model.encode(torch.from_numpy(images).to(model.codebook.device))).cpu().permute(0, 2, 3, 1)
+    return float(-10 * torch.log10((pixels - rebuilt).square().mean()))
+
+
+def sample_pictures(pictures: Pictures, n: int) -> np.ndarray:
+    """n pictures (or all, where there are fewer), evenly spaced."""
+    rows = np.unique(np.linspace(0, len(pictures.image) - 1, n).astype(int))
+    return np.ascontiguousarray(pictures.image[rows])
+
+
+@torch.no_grad()
+def report(
+    config: TrainConfig, run: RunFolder, pictures: Pictures, model: VQVAE, prior: AffordancePrior | None, result: dict[str, Any]
+) -> Report:
+    """The page: reconstructions, what the prior imagines, and the curves."""
+    page = Report("A latent model", f"imagoal train on `{Path(config.data).name}`, seed {config.seed}")
+    tiles: list[tuple[str, object, str]] = [
+        ("Pictures", result["pictures"], f"{config.image_size} pixels a side"),
+        ("PSNR", f"{result['psnr']:.1f} dB", "reconstructions of training pictures"),
+    ]
+    if prior is not None:
+        tiles.append(("Prior", f"{result['prior.nats_per_code']:.2f}", f"nats per code; uniform would be {np.log(model.config.codes):.2f}"))
+    page.numbers([*tiles, ("Time", f"{result['seconds']:.0f} s", "this session")])
+    if pictures.folder is not None and pictures.folder.bad:
+        page.section("Skipped").table([[str(p), why] for p, why in pictures.folder.bad], ["file", "why"])
+    device = model.codebook.device
+    shown = sample_pictures(pictures, 10)
+    rebuilt = to_uint8(model.decode(model.encode(torch.from_numpy(shown).to(device)))).cpu().numpy()
+    page.section("Reconstructions").grid([list(shown), list(rebuilt)], row_labels=["picture", "rebuilt"])
+    if prior is not None:
+        generator = torch.Generator(device).manual_seed(config.seed)
+        contexts = sample_pictures(pictures, 6) if pictures.columns is None else pictures.columns.image[
+            pictures.columns.start[np.linspace(0, pictures.columns.episodes - 1, 6).astype(int)]]  # fmt: skip
+        rows = []
+        for context in contexts:
+            z = model.encode(torch.from_numpy(np.array(context))[None].to(device))
+            drawn = to_uint8(model.decode(prior.sample(6, z, generator=generator))).cpu().numpy()
+            rows.append([context, *drawn])
+        page.section("Imagined", "Left: the first picture of a trajectory. Right: what the prior says could be seen later.")
+        page.grid(rows, column_labels=["seen", *[""] * 6])
+    metrics = read_metrics(run.path)
+    page.section("Learning curves")
+    for name, title in (("model.loss", "Latent model"), ("prior.loss", "Prior")):
+        points = [(s, v) for s, v in zip(metrics["step"], metrics.get(name, []), strict=False) if v is not None]
+        if points:
+            figure, axes = chart(title, "gradient step", "loss")
+            axes.plot(*zip(*points, strict=True))
+            page.figure(figure)
+    page.section("The command").command(
+        f"imagoal train data={config.data} steps={config.steps} prior_steps={config.prior_steps} seed={config.seed}"
+    )
+    return page

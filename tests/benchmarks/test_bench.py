@@ -1,0 +1,54 @@
+"""The benchmark runs, writes what the documentation reads, and its arithmetic is right."""
+
+import json
+
+import pytest
+
+from benchmarks import bench, cases
+from imagoal.results import page
+
+
+@pytest.mark.slow
+def test_quick_run_writes_a_result_file_that_the_documentation_reads(tmp_path, capsys):
+    out = tmp_path / "bench.json"
+    assert bench.main(["--quick", "--threads", "1", "--out", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert result["experiment"] == "bench" and result["seeds"] == [0] and "1 thread" in result["machine"]
+    metrics = result["variants"]["imagoal"]
+    for entry in metrics.values():
+        assert len(entry["per_seed"]) == 1 and entry["mean"] > 0 and entry["unit"]
+    for start in ("env.", "agents.td3_bc", "agents.iql", "goals.", "prior_small", "vision_small", "planner_small"):
+        assert any(name.startswith(start) for name in metrics)
+    name, passes = "prior_small.samples_per_s.batch_32", result["variants"]["full_passes"]
+    ratio = metrics["prior_small.cached_over_passes"]["mean"]
+    assert ratio == pytest.approx(metrics[name]["mean"] / passes[name]["mean"], rel=1e-3)
+    assert name in capsys.readouterr().out.replace("\n", "")
+    assert name in page(tmp_path)
+
+
+def test_rounds_become_a_mean_with_an_interval_above_zero():
+    entry = bench.summary({"unit": "s", "per_seed": [1.0, 2.0, 3.0]})
+    assert entry["mean"] == 2.0 and entry["ci95"] == [0.0, 4.4843]
+    assert bench.summary({"unit": "s", "per_seed": [1.23456789]})["ci95"] == [1.2346, 1.2346]
+
+
+def test_rates_are_medians_of_calls(monkeypatch):
+    clock = iter([0.0, 0.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 13.0, 13.0])  # calls of 1, 2 and 10 seconds
+    monkeypatch.setattr(cases.time, "perf_counter", lambda: next(clock))
+    calls = []
+    assert cases.rate(6, lambda: calls.append(1), warm=False)(5.0) == 3.0
+    assert len(calls) == 3
+
+
+def test_the_allocator_is_set_by_starting_again_once(monkeypatch):
+    started = []
+    monkeypatch.setattr(bench.os, "execve", lambda *arguments: started.append(arguments))
+    for name in bench.MALLOC:
+        monkeypatch.delenv(name, raising=False)
+    bench.with_malloc(["--quick"])
+    (_, words, environment), = started
+    assert words[-1] == "--quick" and environment.items() >= bench.MALLOC.items()
+    for name, value in bench.MALLOC.items():
+        monkeypatch.setenv(name, value)
+    bench.with_malloc(["--quick"])
+    assert len(started) == 1

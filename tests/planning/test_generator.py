@@ -1,0 +1,126 @@
+"""The subgoal CVAE: shapes, starting point, gradients, and learning a known two-way future."""
+
+import pytest
+import torch
+
+from planning.generator import SubgoalCVAE, SubgoalCVAEConfig
+from planning.pairs import subgoal_chains, subgoal_pairs
+
+SHAPES = [((5, 12, 12), "unet"), ((3, 6, 6), "unet"), ((2, 4, 6), "unet"), ((2, 5, 5), "mlp"), ((4, 1, 1), "mlp")]
+
+
+def small(shape, network, **changes):
+    torch.manual_seed(0)
+    return SubgoalCVAE(
+        SubgoalCVAEConfig(latent_shape=shape, network=network, latent_dim=3, channels=8, hidden=32, **changes)
+    )
+
+
+@pytest.mark.parametrize(("shape", "network"), SHAPES)
+def test_shapes_and_gradients_reach_every_parameter(shape, network):
+    model = small(shape, network)
+    size = shape[0] * shape[1] * shape[2]
+    z = torch.randn(5, size)
+    assert torch.equal(model.generate(z, torch.randn(5, 3)), z), "an untrained generator stays where it is"
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    loss, metrics = model.loss(z, torch.randn(5, size))
+    loss.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+    assert all(v.ndim == 0 and not v.requires_grad for v in metrics.values())
+    assert model.generate(z, torch.randn(5, 3)).shape == (5, size)
+
+
+def test_loss_is_the_weighted_sum_worked_by_hand():
+    model = small((4, 1, 1), "mlp", reconstruction_weight=10.0, kl_weight=0.5)
+    z0, z1 = torch.zeros(2, 4), torch.full((2, 4), 3.0)
+    loss, metrics = model.loss(z0, z1)
+    torch.testing.assert_close(metrics["reconstruction"], torch.tensor(2.5))  # smooth L1 of 3 is 3 - 0.5
+    torch.testing.assert_close(metrics["distance"], torch.tensor(6.0))
+    mean, log_var = model.posterior(z0, z1)
+    q = torch.distributions.Normal(mean, (0.5 * log_var).exp())
+    kl = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).sum(-1).mean()
+    torch.testing.assert_close(metrics["kl"], kl.detach())
+    torch.testing.assert_close(loss, 10 * metrics["reconstruction"] + 0.5 * kl)
+
+
+def test_latent_scale_measures_losses_in_its_own_units():
+    a, b = small((4, 1, 1), "mlp"), small((4, 1, 1), "mlp", latent_scale=100.0)
+    for model in (a, b):
+        torch.manual_seed(1)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+    z0, z1 = torch.randn(6, 4), torch.randn(6, 4)
+    one = a.loss(z0, z1, torch.Generator().manual_seed(0))[0]
+    other = b.loss(100 * z0, 100 * z1, torch.Generator().manual_seed(0))[0]
+    torch.testing.assert_close(one, other)
+
+
+def test_learns_both_futures_of_one_present():
+    """From 0 the future is +1 or -1, half and half: samples must be near one of them, and both must occur."""
+    g = torch.Generator().manual_seed(0)
+    model = small((2, 1, 1), "mlp", kl_weight=1.0, reconstruction_weight=20.0)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(400):
+        sign = torch.randint(2, (128, 1), generator=g).float() * 2 - 1
+        loss, _ = model.loss(torch.zeros(128, 2), sign.expand(-1, 2), g)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    samples = model.generate(torch.zeros(500, 2), torch.randn(500, 3, generator=g)).detach().mean(1)
+    near = (samples.abs() - 1).abs() < 0.35
+    assert near.float().mean() > 0.75
+    assert 0.25 < (samples > 0).float().mean() < 0.75
+
+
+def test_chained_loss_starts_each_link_from_its_own_quantized_prediction():
+    model = small((4, 1, 1), "mlp")
+    chain = torch.randn(3, 6, 4)
+    seen = []
+
+    def quantize(z):
+        assert not z.requires_grad
+        seen.append(z)
+        return z.round()
+
+    total, _ = model.chained_loss(chain, quantize, torch.Generator().manual_seed(0))
+    g = torch.Generator().manual_seed(0)
+    first = model.loss(chain[0], chain[1], g)[0]
+    second = model.loss(seen[0].round(), chain[2], g)[0]
+    torch.testing.assert_close(total, (first + second) / 2)
+    pair = model.chained_loss(chain[:2], None, torch.Generator().manual_seed(0))[0]
+    torch.testing.assert_close(pair, model.loss(chain[0], chain[1], torch.Generator().manual_seed(0))[0])
+
+
+def test_refuses_a_unet_on_a_grid_that_cannot_halve():
+    with pytest.raises(ValueError, match="mlp"):
+        small((2, 5, 5), "unet")
+    with pytest.raises(ValueError, match="network"):
+        small((2, 5, 5), "tree")
+
+
+def test_pairs_stay_in_their_episode_and_cover_everything():
+    start, end = torch.tensor([0, 5, 6, 20]), torch.tensor([5, 6, 20, 23])  # the second episode is one lone row
+    g = torch.Generator().manual_seed(0)
+    t, later = subgoal_pairs(start, end, (2, 4), 20_000, g)
+    episode = torch.searchsorted(end, t, right=True)
+    assert torch.equal(episode, torch.searchsorted(end, later, right=True))
+    gap, left = later - t, end[episode] - 1 - t
+    assert ((gap == left) | ((gap >= 2) & (gap <= 4))).all() and (gap >= 1).all() and (gap <= left).all()
+    counts = torch.bincount(t, minlength=23)
+    valid = torch.tensor([r for r in range(23) if r not in (4, 5, 19, 22)])
+    assert counts.sum() == counts[valid].sum() and (counts[valid] > 0.8 * 20_000 / 19).all()
+    assert set(gap[left >= 4].tolist()) == {2, 3, 4}
+
+
+def test_chains_only_move_forward_and_rest_at_the_end():
+    start, end = torch.tensor([0, 10]), torch.tensor([10, 14])
+    rows = subgoal_chains(start, end, (3, 3), 3, 500, torch.Generator().manual_seed(0))
+    assert rows.shape == (4, 500)
+    last = torch.where(rows[0] < 10, 9, 13)
+    for i in range(4):
+        assert torch.equal(rows[i], torch.minimum(rows[0] + 3 * i, last))
+    with pytest.raises(ValueError, match="two rows"):
+        subgoal_pairs(torch.tensor([0, 1]), torch.tensor([1, 2]), (1, 2), 4)
+    with pytest.raises(ValueError, match="low <= high"):
+        subgoal_pairs(start, end, (0, 2), 4)

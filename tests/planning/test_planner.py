@@ -1,0 +1,154 @@
+"""The planner on a point in a box, where what is right can be seen."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from planning.levels import plan_levels
+from planning.memory import MemoryConfig, PlanMemory
+from planning.planner import PlannerConfig, SubgoalPlanner
+
+START, GOAL = torch.tensor([[-0.8, -0.6]]), torch.tensor([[0.8, -0.6]])
+GAP = 0.4  # a wall stands at x = 0 below this height; above it the way is free
+
+
+def straight(z, u):
+    """A generator that knows no walls: up to 0.9 away in each direction, inside the box [-1, 1]^2."""
+    return (z + 0.9 * torch.tanh(u)).clamp(-1, 1)
+
+
+def crosses_wall(a, b):
+    t = a[:, 0] / (a[:, 0] - b[:, 0]).where(a[:, 0] != b[:, 0], torch.ones(()))
+    height = a[:, 1] + t * (b[:, 1] - a[:, 1])
+    return (a[:, 0] * b[:, 0] < 0) & (height < GAP)
+
+
+def value(a, b):
+    """Minus the steps to go, twenty per unit of length; a straight way through the wall takes for ever."""
+    return -20 * (a - b).norm(dim=-1) - 200.0 * crosses_wall(a, b)
+
+
+def planner(seed=0, **changes):
+    config = PlannerConfig(**{"subgoals": 4, "latent_dim": 2, "samples": 512, "eta": 0.01, **changes})
+    return SubgoalPlanner(straight, value, config), torch.Generator().manual_seed(seed)
+
+
+def segments(subgoals):
+    chain = torch.cat([START, subgoals[0]])
+    return chain[:-1], chain[1:]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_goes_around_the_wall_where_distance_alone_runs_into_it(seed):
+    informed, g = planner(seed)
+    plan = informed.plan(START, GOAL, g)
+    assert not crosses_wall(*segments(plan.subgoals)).any()
+    assert plan.subgoals[0, :-1, 1].max() > GAP
+    blind, g = planner(seed, eta=0.0)
+    assert crosses_wall(*segments(blind.plan(START, GOAL, g).subgoals)).any()
+
+
+def test_shapes_last_subgoal_and_cost_by_hand():
+    p, g = planner(samples=64)
+    z, goal = torch.rand(3, 2, generator=g) - 0.5, torch.rand(3, 2, generator=g) - 0.5
+    plan = p.plan(z, goal, g)
+    assert plan.subgoals.shape == (3, 4, 2) and plan.values.shape == (3, 4) and plan.codes.shape == (3, 4, 2)
+    assert torch.equal(plan.subgoals[:, -1], goal)
+    for i in range(3):
+        s = [z[i]]
+        for u in plan.codes[i]:
+            s.append(straight(s[-1], u))
+        links = [*pairwise(s), (s[-1], goal[i])]
+        v = sum(value(a[None], b[None])[0] for a, b in links)
+        expected = (s[-1] - goal[i]).norm() - 0.01 * v + 0.01 * plan.codes[i].square().sum()
+        torch.testing.assert_close(plan.cost[i], expected)
+        ends = [*s[:-1], goal[i]]
+        by_hand = torch.stack([value(a[None], b[None])[0] for a, b in pairwise(ends)])
+        torch.testing.assert_close(plan.values[i], by_hand)
+
+
+def test_one_subgoal_is_the_goal_itself():
+    p, g = planner(subgoals=1)
+    plan = p.plan(START, GOAL, g)
+    assert torch.equal(plan.subgoals, GOAL[None]) and torch.equal(plan.values[0], value(START, GOAL))
+
+
+def test_chunks_change_nothing_and_bound_the_rows_seen():
+    sizes = []
+
+    def watched(z, u):
+        sizes.append(len(z))
+        return straight(z, u)
+
+    results = []
+    for chunk in (7, 4096):
+        config = PlannerConfig(subgoals=2, latent_dim=2, samples=50, chunk=chunk)
+        p = SubgoalPlanner(watched, value, config)
+        results.append(p.plan(START.expand(3, 2), GOAL.expand(3, 2), torch.Generator().manual_seed(0)))
+        assert max(sizes) <= max(chunk, 3) and max(sizes) <= 150
+        sizes.clear()
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_every_generated_subgoal_is_quantized():
+    config = PlannerConfig(subgoals=3, latent_dim=2, samples=64)
+    p = SubgoalPlanner(straight, value, config, quantize=lambda z: (4 * z).round() / 4)
+    subgoals = p.plan(START, GOAL, torch.Generator().manual_seed(0)).subgoals[:, :-1]
+    assert torch.equal(4 * subgoals, (4 * subgoals).round())
+
+
+def test_good_guesses_are_not_lost():
+    p, g = planner(samples=16, sigmas=(), prior_weight=0.0, eta=0.0, subgoals=2)
+    step = math.atanh(0.8 / 0.9)
+    guess = torch.tensor([[[step, 0.0], [step, 0.0]]])
+    plan = p.plan(START, GOAL, g, initial=guess[None])
+    assert plan.cost < 1e-5 and torch.equal(plan.codes[0], guess[0])
+
+
+def test_a_generator_that_broke_is_said_so_and_a_few_broken_chains_are_not_chosen():
+    config = PlannerConfig(subgoals=2, latent_dim=2, samples=64)
+    nan = SubgoalPlanner(lambda z, u: z * torch.nan, value, config)
+    with pytest.raises(ValueError, match="finite"):
+        nan.plan(START, GOAL)
+    half = SubgoalPlanner(lambda z, u: straight(z, u).where(u[:, :1] > -0.5, torch.nan), value, config)
+    assert torch.isfinite(half.plan(START, GOAL, torch.Generator().manual_seed(0)).subgoals).all()
+
+
+def test_levels_refine_the_coarser_plan_and_keep_it():
+    coarse, g = planner(subgoals=2, samples=256)
+    fine, _ = planner(subgoals=3, samples=64)
+    alone = coarse.plan(START, GOAL, torch.Generator().manual_seed(5)).subgoals
+    both = plan_levels([coarse, fine], START, GOAL, torch.Generator().manual_seed(5))
+    assert both.shape == (1, 6, 2)
+    assert torch.equal(both[:, 2], alone[:, 0]) and torch.equal(both[:, 5], GOAL)
+    with pytest.raises(ValueError, match="at least one"):
+        plan_levels([], START, GOAL, g)
+
+
+def test_memory_is_a_ring_that_neither_resets_nor_shrinks():
+    memory = PlanMemory(MemoryConfig(capacity=5, ready_after=3, skip=0.0), 1, 1)
+    g = torch.Generator().manual_seed(0)
+    for i in range(12):
+        assert (memory.propose(2, 8, g) is None) == (i < 3)
+        memory.add(torch.full((1, 1, 1), float(i)))
+        assert len(memory) == min(i + 1, 5)
+    assert sorted(memory.codes.flatten().tolist()) == [7, 8, 9, 10, 11]
+    guesses = memory.propose(2, 8, g)
+    assert guesses.shape == (2, 4, 1, 1) and set(guesses.flatten().tolist()) <= {7.0, 8.0, 9.0, 10.0, 11.0}
+    memory.add(torch.arange(20, 32).float()[:, None, None])
+    assert sorted(memory.codes.flatten().tolist()) == [27, 28, 29, 30, 31]
+    copy = PlanMemory(memory.config, 1, 1)
+    copy.load_state_dict(memory.state_dict())
+    assert torch.equal(copy.codes, memory.codes) and copy.added == 24
+
+
+def test_remembered_plans_lower_the_cost_of_the_first_draw():
+    memory = PlanMemory(MemoryConfig(ready_after=1, skip=0.0), 4, 2)
+    config = PlannerConfig(subgoals=4, latent_dim=2, samples=64, eta=0.01)
+    solved = SubgoalPlanner(straight, value, config, memory=memory).plan(START, GOAL, torch.Generator().manual_seed(1))
+    shooting = PlannerConfig(subgoals=4, latent_dim=2, samples=64, eta=0.01, sigmas=())
+    again = SubgoalPlanner(straight, value, shooting, memory=memory).plan(START, GOAL, torch.Generator().manual_seed(2))
+    assert again.cost <= solved.cost + 1e-6 and len(memory) == 2
