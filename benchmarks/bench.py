@@ -9,7 +9,6 @@ seed, to benchmarks/results/bench.json.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -70,17 +69,6 @@ def machine(threads: int) -> str:
     return f"{next(cpu()).value}, {'no GPU' if graphics.startswith('none') else graphics}, {threads} thread{'s' * (threads > 1)}"
 
 
-def commit() -> str:
-    """The commit measured, with a + where files differ from it; empty outside a repository."""
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-        status = ["git", "status", "--porcelain", "--untracked-files=no"]
-        changed = subprocess.run(status, cwd=ROOT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return head.stdout.strip() + "+" * bool(changed.stdout.strip())
-
-
 def show(result: dict[str, Any]) -> None:
     """The table, one row per metric and variant."""
     from rich.console import Console
@@ -119,10 +107,15 @@ def main(arguments: list[str] | None = None) -> int:
 
     from imagoal.disk import write_atomic
     from imagoal.doctor import usable_cores
+    from imagoal.jobs.experiment import commit
 
     begun = time.time()
     threads = options.threads or usable_cores()
     before = torch.get_num_threads()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > 0.5 * usable_cores():
+        busy = f"bench: this machine is busy (load {load:.1f} on {usable_cores()} cores): threads that wait for each other"
+        print(f"{busy} can be a hundred times slower. Stop the rest, or use --threads 1.", file=sys.stderr)
     torch.set_num_threads(threads)
     try:
         rounds, seconds = (1, QUICK_SECONDS) if options.quick else (options.rounds, SECONDS)

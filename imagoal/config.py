@@ -126,7 +126,13 @@ class PlanConfig(JobConfig):
     scene: str = key("held_out/0", "the scene: SPLIT/NUMBER")
     goal: str = key("", "a picture of the goal, PNG (empty: one drawn by the scene, for evaluation)")
     start: str = key("", "a picture of the start, PNG: only plan, do not execute (empty: the scene's own start)")
-    episodes: int = key(1, "executions of a fresh plan", minimum=1)
+    episodes: int = key(20, "plans, each for its own start and goal", minimum=1)
+    changes: int = key(2, "how many things differ between start and goal", minimum=1)
+    horizon: int = key(60, "steps of an execution", minimum=2)
+    subgoal_steps: int = key(30, "steps after which the next subgoal is taken, reached or not", minimum=1)
+    subgoal_low: int = key(15, "fewest steps between a state and its subgoal, in the generator's data", minimum=1)
+    subgoal_high: int = key(25, "most steps", minimum=1)
+    generator_steps: int = key(1500, "gradient steps of the subgoal generator", minimum=1)
 
 
 @dataclass
@@ -146,6 +152,7 @@ class ExperimentConfig(JobConfig):
 
     name: str = key("", "the experiment, a file of configs/experiment", required=True)
     seeds: int = key(3, "seeds 0, 1, ... to run", minimum=1)
+    episodes: int = key(100, "evaluation episodes of every number", minimum=1)
     results: str = key("benchmarks/results", "folder of the result files", free=True)
 
 
@@ -160,7 +167,8 @@ class ReportConfig(JobConfig):
 class DemoConfig(JobConfig):
     """The whole way in minutes: collect, train, pretrain, evaluate, practise, evaluate again, plan, report."""
 
-    episodes: int = key(100, "evaluation episodes before and after practice", minimum=1)
+    scene: str = key("held_out/0", "the scene to practise in: SPLIT/NUMBER")
+    episodes: int = key(100, "evaluation episodes before and after practice, and two-stage tasks", minimum=1)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from goals.replay import Replay
 from imagoal.compose import own
 from imagoal.errors import UserError, explained
 from imagoal.rollout import Eyes
-from imagoal.run import read_checkpoint, read_config
+from imagoal.run import latest_checkpoint, read_config
 from vision import load
 from vision.images import FolderReport, read_folder
 from vision.pixelcnn import PixelCNN
@@ -159,10 +159,7 @@ def load_policy(run: str, device: torch.device) -> Policy:
     settings, pretrain = read_config(run), pretrain_config(run)
     path = Path(run).expanduser()
     eyes = load_eyes(pretrain["model"], device, pretrain["proprio"])
-    pointer = path / "checkpoints" / "policy.json"
-    if not pointer.is_file():
-        raise UserError(f"policy: {run} is not finished. Finish it with: imagoal {settings['job']} run={run} resume=true")
-    found, _ = read_checkpoint(pointer.parent / json.loads(pointer.read_text())["kept"][0])
+    found = latest_checkpoint(run, "policy")
     agent = make_agent(pretrain["agent"]["name"], own("agent", None, dict(pretrain["agent"]), "agent", ""), eyes, 2, device)
     with explained(f"policy {run}"):
         agent.restore(found.tensors)

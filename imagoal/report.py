@@ -12,7 +12,7 @@ Pictures are uint8 RGB and shown pixelated, because a latent model's 48 pixels d
 
 import re
 from collections.abc import Iterable, Sequence
-from html import escape
+from html import escape, unescape
 from importlib.resources import files
 from numbers import Integral, Real
 from pathlib import Path
@@ -150,6 +150,15 @@ class Report:
         return self._add(
             f'<div class="command"><pre>{escape(text.strip())}</pre><button type="button" hidden>Copy</button></div>'
         )
+
+    def embed(self, page: str | Path) -> "Report":
+        """The content of another saved report, under its title. Raises ValueError for a file that is not one."""
+        text = Path(page).read_text(encoding="utf-8")
+        title, body = re.search(r"<h1>(.*?)</h1>", text, re.S), re.search(r"<main>\n(.*)\n</main>", text, re.S)
+        if title is None or body is None:
+            raise ValueError(f"{page} is not a report")
+        self.section(unescape(re.sub(r"<.*?>", "", title[1])))
+        return self._add(re.sub(r'<section id="section-\d+">', "<section>", body[1]))
 
     def html(self) -> str:
         """The whole page."""

@@ -215,6 +215,15 @@ def read_checkpoint(folder: Path) -> tuple[Checkpoint, dict[str, Any]]:
     return Checkpoint(tensors, values["state"]), values["rng"]
 
 
+def latest_checkpoint(run: str | Path, name: str) -> Checkpoint:
+    """The last checkpoint NAME of another job's run. Raises UserError when there is none, or it cannot be read."""
+    pointer = Path(run).expanduser() / "checkpoints" / f"{name}.json"
+    if not pointer.is_file():
+        job = read_config(run).get("job")
+        raise UserError(f"{run} is not finished. Finish it with: imagoal {job} run={run} resume=true")
+    return read_checkpoint(pointer.parent / json.loads(pointer.read_text())["kept"][0])[0]
+
+
 # -- helpers ------------------------------------------------------------------------------------------------------------
 
 

@@ -118,6 +118,19 @@ def test_a_failing_save_keeps_the_old_report(tmp_path, monkeypatch):
     assert "the older" in path.read_text() and [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
+def test_an_embedded_page_keeps_its_content_in_a_section_of_its_own(tmp_path):
+    inner = full_report().save(tmp_path / "inner.html")
+    page = Report("outer").section("First").text("a").embed(inner).section("Last").text("z").html()
+    checker = check(page)
+    assert checker.seen.count("h1") == 1 and checker.seen.count("section") == 6
+    assert [a for a in checker.addresses if a.startswith("#")] == [f"#section-{i}" for i in (1, 2, 3)]
+    assert page.count('id="section-') == 3 and "<h2>Practice &amp; &lt;play&gt;</h2>" in page
+    assert page.count("data:image/") == inner.read_text().count("data:image/")
+    (tmp_path / "other.html").write_text("<p>no report</p>")
+    with pytest.raises(ValueError, match="not a report"):
+        Report("outer").embed(tmp_path / "other.html")
+
+
 def test_a_report_of_many_pictures_stays_small():
     y, x = np.mgrid[:48, :48]
     smooth = np.stack([np.stack([x * 5, y * 5, (x + y + t) * 2], -1) for t in range(100)]).astype(np.uint8)

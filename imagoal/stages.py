@@ -1,0 +1,58 @@
+"""Jobs as stages of a longer one: each in its own run folder, skipped when done, continued when it was cut off."""
+
+import importlib
+import time
+from pathlib import Path
+from typing import Any
+
+from imagoal.compose import load
+from imagoal.run import read_result
+
+
+def stage(job: str, folder: Path, *overrides: str) -> dict[str, Any]:
+    """Runs `imagoal JOB run=FOLDER overrides...` in this process, or continues it; returns its result.json.
+
+    The result's `wall_clock_s` is this session's time in the stage, 0 where it had been done before.
+    """
+    began = time.monotonic()
+    fresh = not (folder / "result.json").is_file()
+    if fresh:
+        resume = (folder / "config.yaml").is_file()
+        config = load(job, [f"run={folder}", "resume=true"] if resume else [f"run={folder}", *overrides])
+        importlib.import_module(f"imagoal.jobs.{job}").main(config)
+    return {**read_result(folder), "wall_clock_s": round(time.monotonic() - began, 1) if fresh else 0.0}
+
+
+def pipeline(folder: Path, experiment: str, seed: int, episodes: int, scene: str, device: str, threads: int) -> dict[str, dict[str, Any]]:
+    """collect -> train -> pretrain -> practice, each stage in its own folder under `folder`; stage name -> result."""
+    common = [f"experiment={experiment}", f"seed={seed}", f"device={device}", f"threads={threads}"]
+    results = {"collect": stage("collect", folder / "data", *common)}
+    results["train"] = stage("train", folder / "model", f"data={folder / 'data'}", *common)
+    results["pretrain"] = stage("pretrain", folder / "policy", f"data={folder / 'data'}", f"model={folder / 'model'}", *common)
+    results["practice"] = practise(folder, "affordance", experiment, seed, episodes, scene, device, threads)
+    return results
+
+
+def practise(
+    folder: Path, source: str, experiment: str, seed: int, episodes: int, scene: str, device: str, threads: int
+) -> dict[str, Any]:
+    """Practice of the pipeline's policy with one source of goals, in `folder`/practice-SOURCE."""
+    return stage(
+        "practice", folder / f"practice-{source}", f"policy={folder / 'policy'}", f"goal_source={source}", f"scene={scene}",
+        f"evaluation_episodes={episodes}", f"experiment={experiment}", f"seed={seed}", f"device={device}", f"threads={threads}",
+    )  # fmt: skip
+
+
+def two_stage(folder: Path, experiment: str, seed: int, episodes: int, scene: str, device: str, threads: int) -> dict[str, Any]:
+    """The two-stage task with the practised policy: planned, and given the final goal only."""
+    return stage(
+        "plan", folder / "plan", f"policy={folder / 'practice-affordance'}", f"scene={scene}", f"episodes={episodes}",
+        f"experiment={experiment}", f"seed={seed}", f"device={device}", f"threads={threads}",
+    )  # fmt: skip
+
+
+def times(results: dict[str, dict[str, Any]]) -> list[list[object]]:
+    """Rows (stage, seconds of this session)."""
+    return [[name, result["wall_clock_s"]] for name, result in results.items()]
+
+
