@@ -116,7 +116,7 @@ def scene_xml(scene: Scene) -> str:
     tilt_x, tilt_y, strength = scene.light
     light = " ".join([f"{strength:.3f}"] * 3)
     things = "".join(_thing_xml(i, thing) for i, thing in enumerate(scene.things))
-    axis = 'type="slide" damping="2" range="{0} {1}"'.format(-HAND_LIMIT, HAND_LIMIT)
+    axis = f'type="slide" damping="2" range="{-HAND_LIMIT} {HAND_LIMIT}"'
     return f"""<mujoco model="tabletop">
 <compiler angle="radian"/>{VISUAL_XML}
 <option timestep="{TIMESTEP}" integrator="implicitfast" gravity="0 0 0"/>

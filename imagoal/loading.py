@@ -150,7 +150,8 @@ def pretrain_config(run: str) -> dict[str, Any]:
 def make_agent(name: str, config: Any, eyes: Eyes, action_dim: int, device: torch.device) -> Agent:
     """A fresh agent for these eyes."""
     obs_dim = eyes.latent_dim + (2 if eyes.proprio else 0)
-    agent: Agent = AGENTS[name][0](config, obs_dim, eyes.latent_dim, action_dim, eyes.model.grid_shape, device)
+    build: Any = AGENTS[name][0]
+    agent: Agent = build(config, obs_dim, eyes.latent_dim, action_dim, eyes.model.grid_shape, device)
     return agent
 
 

@@ -1,7 +1,6 @@
 """Episodes in lockstep: every copy of the scene steps at once, and each picture is encoded exactly once."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from agents.agent import Agent
 from envs.tabletop import TabletopBatch
 from goals.lookup import CodebookLookup
 from planning import SubgoalFollower
+from vision.images import to_uint8
 from vision.vqvae import VQVAE
 
 
@@ -24,7 +24,7 @@ class Eyes:
 
     def __init__(self, model: VQVAE, proprio: bool = True, device: str | torch.device = "cpu") -> None:
         self.model, self.proprio, self.device = model.eval().to(device), proprio, torch.device(device)
-        self.lookup = CodebookLookup(model.codebook.detach())
+        self.lookup = CodebookLookup(cast(Tensor, model.codebook).detach())
         self.cells = model.grid_shape[1] * model.grid_shape[2]
         self.latent_dim = model.latent_dim
 
@@ -40,8 +40,6 @@ class Eyes:
     @torch.no_grad()
     def pictures(self, codes: Tensor) -> np.ndarray:
         """Decoded pictures (n, H, W, 3) uint8 of codes (n, cells)."""
-        from vision.images import to_uint8
-
         return to_uint8(self.model.decode(self.latents(codes))).cpu().numpy()
 
     def observation(self, latents: Tensor, proprio: np.ndarray) -> Tensor:
@@ -68,7 +66,7 @@ def roll_out(
     agent: Agent,
     eyes: Eyes,
     starts: np.ndarray,
-    goal: "Tensor | SubgoalFollower | Callable[[Tensor], SubgoalFollower]",
+    goal: Tensor | SubgoalFollower,
     horizon: int,
     explore: bool = False,
     generator: torch.Generator | None = None,
@@ -78,7 +76,7 @@ def roll_out(
 
     Args:
         starts: states (n, s) the copies are put in.
-        goal: latents (n, z); or a function of the first latents (n, z) giving a follower of subgoals.
+        goal: latents (n, z); or a follower of subgoals, one plan per copy.
         horizon: T, steps.
         explore: whether the agent adds its noise, drawn from `generator`.
     """
@@ -86,11 +84,10 @@ def roll_out(
     images, proprio = world.images(), world.proprio()
     codes = eyes.codes(images)
     latents = eyes.latents(codes).clone()
-    follower = goal(latents) if callable(goal) else goal if isinstance(goal, SubgoalFollower) else None
+    follower = goal if isinstance(goal, SubgoalFollower) else None
     kept, seen, felt, done, states, switched = [images], [codes], [proprio], [], [world.states()], []
     for _ in range(horizon):
-        aim = follower.goal() if follower else goal
-        assert isinstance(aim, Tensor)
+        aim = goal.goal() if isinstance(goal, SubgoalFollower) else goal
         action = agent.act(eyes.observation(latents, proprio), aim, explore, generator)
         world.step(action.cpu().numpy())
         images, proprio = world.images(), world.proprio()

@@ -36,6 +36,12 @@ class PixelCNNConfig:
     """Length of the flat latent it is conditioned on."""
     kernel: int = 7
     """Side of the first layer's mask A (odd, at least 3); the other layers' is 3."""
+    local_context: bool = False
+    """Also show the head what the context had at and around the same cell (3x3): not in the paper, but what does not change is
+    then copied rather than remembered. Needs a context that lies on the same grid, "(c h w)"."""
+    context_scale: float = 1.0
+    """The context is multiplied by this, so that it has about unit spread: code vectors are small numbers, and small numbers
+    are learned from slowly."""
     learning_rate: float = 3e-4
 
     def __post_init__(self) -> None:
@@ -43,6 +49,10 @@ class PixelCNNConfig:
             raise ValueError(f"PixelCNNConfig: kernel={self.kernel} must be odd and at least 3")
         if min(self.layers, self.width, self.head, self.grid, self.context_dim) < 1 or not 2 <= self.codes <= 32768:
             raise ValueError("PixelCNNConfig: every size must be at least 1, and codes in 2..32768")
+        if self.local_context and self.context_dim % self.grid**2:
+            raise ValueError(
+                f"PixelCNNConfig: local_context needs a context on the {self.grid}x{self.grid} grid, not {self.context_dim} numbers"
+            )
 
     @classmethod
     def for_model(cls, codes: int, grid: int, context_dim: int, **settings: int | float) -> "PixelCNNConfig":
@@ -50,10 +60,10 @@ class PixelCNNConfig:
 
         Raises ValueError for an unknown setting.
         """
-        unknown = set(settings) - {"layers", "width", "head", "kernel", "learning_rate"}
+        unknown = set(settings) - {"layers", "width", "head", "kernel", "local_context", "context_scale", "learning_rate"}
         if unknown:
             raise ValueError(
-                f"prior: unknown settings {sorted(unknown)}; known are layers, width, head, kernel, learning_rate"
+                f"prior: unknown settings {sorted(unknown)}; known are layers, width, head, kernel, local_context, context_scale, learning_rate"
             )
         return cls(codes=codes, grid=grid, context_dim=context_dim, **settings)  # type: ignore[arg-type]
 
@@ -131,16 +141,48 @@ class PixelCNN(nn.Module):
         self.embedding = nn.Embedding(c.codes, c.width)
         self.conditions = nn.Linear(c.context_dim, c.layers * 2 * c.width)  # every layer's Linear(context, 2w), in one
         self.layers = nn.ModuleList(GatedLayer(c.width, c.kernel if i == 0 else 3, i == 0) for i in range(c.layers))
+        channels = c.context_dim // c.grid**2
+        self.local = nn.Conv2d(channels, c.width, 3, padding=1) if c.local_context else None
+        self.copy = nn.Linear(channels, c.codes) if c.local_context else None  # logits straight from the context's same cell
+        if self.copy is not None:
+            nn.init.zeros_(self.copy.weight)
+            nn.init.zeros_(self.copy.bias)
         self.head = nn.Sequential(nn.Linear(c.width, c.head), nn.ReLU(), nn.Linear(c.head, c.codes))
 
     def logits(self, codes: Int[Tensor, "n g g"], context: Float[Tensor, "n z"]) -> Float[Tensor, "n g g k"]:
         """Unnormalised log-probabilities of every cell's code given the cells before it."""
         x = self.embedding(codes.long())
-        return self.head(self._stacks(x, self._biases(context)))
+        h = self._stacks(x, self._biases(context))
+        around, copied = self._around(context)
+        return self.head(h) if around is None else self.head(h + around) + copied
+
+    @torch.no_grad()
+    def begin_by_copying(self, codebook: Float[Tensor, "k c"], sharpness: float = 4.0) -> None:
+        """Start from "every cell keeps the context's code": logits -b |e_k - cell|^2, which is linear in the cell up to a constant.
+
+        b is `sharpness` over the mean squared distance of a code to its nearest other. Does nothing without `local_context`.
+        """
+        if self.copy is None:
+            return
+        distance = torch.cdist(codebook, codebook).square()
+        distance.fill_diagonal_(torch.inf)
+        b = sharpness / distance.amin(1).mean().clamp_min(1e-12)
+        self.copy.weight.copy_(2 * b * codebook / self.config.context_scale)
+        self.copy.bias.copy_(-b * codebook.square().sum(1))
+
+    def _around(self, context: Float[Tensor, "n z"]) -> tuple[Tensor | None, Tensor | None]:
+        """From what the context has at and around every cell: features (n, g, g, w) for the head, and logits (n, g, g, k) of its
+        own; None and None without `local_context`."""
+        if self.local is None or self.copy is None:
+            return None, None
+        g = self.config.grid
+        scaled = context * self.config.context_scale
+        cells = scaled.view(len(context), -1, g, g)
+        return self.local(cells).permute(0, 2, 3, 1), self.copy(cells.permute(0, 2, 3, 1))
 
     def _biases(self, context: Float[Tensor, "n z"]) -> tuple[Tensor, ...]:
         """Each layer's conditioning bias (n, q)."""
-        return self.conditions(context).chunk(self.config.layers, -1)
+        return self.conditions(context * self.config.context_scale).chunk(self.config.layers, -1)
 
     def _stacks(self, x: Float[Tensor, "n g g w"], biases: tuple[Tensor, ...]) -> Float[Tensor, "n g g w"]:
         """The last horizontal features of embedded codes."""
@@ -212,6 +254,7 @@ class PixelCNN(nn.Module):
         layers = cast(list[GatedLayer], list(self.layers))
         margins = [layer.margin for layer in layers]
         matrices, biases = [layer.matrices() for layer in layers], self._biases(context)
+        around, copied = self._around(context)
         codes = torch.zeros(n, g, g, dtype=torch.int64, device=context.device)
         # What each layer's stacks read, with its padding of r: `above` for the vertical one (all rows, both sides), `left`
         # for the horizontal one (the current row, from the left). The first layer reads the embedded codes in both.
@@ -230,7 +273,8 @@ class PixelCNN(nn.Module):
                     h = layer.cell(left[i][:, x : x + layer.columns], adds[i][:, x], matrices[i][1])
                     if i + 1 < len(layers):
                         left[i + 1][:, x + margins[i + 1]] = h
-                codes[:, y, x] = draw(self.head(h), u[:, y * g + x], temperature)
+                logits = self.head(h) if around is None else self.head(h + around[:, y, x]) + copied[:, y, x]
+                codes[:, y, x] = draw(logits, u[:, y * g + x], temperature)
                 embedded, r = self.embedding(codes[:, y, x]), margins[0]
                 left[0][:, x + r] = embedded
                 above[0][:, y + r, x + r] = embedded

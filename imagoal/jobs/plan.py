@@ -20,7 +20,15 @@ from imagoal.report import Report
 from imagoal.rollout import Rollout, roll_out
 from imagoal.run import RunFolder, latest_checkpoint, read_config
 from imagoal.stats import success_interval
-from planning import FollowerConfig, Plan, SubgoalCVAE, SubgoalCVAEConfig, SubgoalFollower, SubgoalPlanner, subgoal_pairs
+from planning import (
+    FollowerConfig,
+    Plan,
+    SubgoalCVAE,
+    SubgoalCVAEConfig,
+    SubgoalFollower,
+    SubgoalPlanner,
+    subgoal_pairs,
+)
 
 SHOWN = 4
 
@@ -55,7 +63,7 @@ def main(config: PlanConfig) -> None:
     if not config.start:
         horizon = config.horizon
         follow = FollowerConfig(policy.threshold, config.subgoal_steps)
-        ways = {"planned": SubgoalFollower(plan.subgoals, follow), "final_goal_only": aim}
+        ways: dict[str, Tensor | SubgoalFollower] = {"planned": SubgoalFollower(plan.subgoals, follow), "final_goal_only": aim}
         for name, way in ways.items():
             rollout = roll_out(world, policy.agent.eval(), eyes, starts, way, horizon, keep_images=True)
             if not config.goal:

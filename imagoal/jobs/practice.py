@@ -7,13 +7,12 @@ latent distances; ground truth is read only by the evaluations, whose results ne
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from agents.agent import Agent
 from envs.tabletop import TabletopBatch
 from goals.relabel import HindsightSampler, MixedSampler
 from goals.replay import Replay
@@ -24,7 +23,15 @@ from imagoal.errors import UserError, explained
 from imagoal.evaluation import Evaluation, evaluate, seeded
 from imagoal.figures import bars_with_intervals, chart
 from imagoal.films import save_film
-from imagoal.loading import Policy, load_policy, load_prior, open_trajectories, pick_device, stamped_codes, trajectory_replay
+from imagoal.loading import (
+    Policy,
+    load_policy,
+    load_prior,
+    open_trajectories,
+    pick_device,
+    stamped_codes,
+    trajectory_replay,
+)
 from imagoal.progress import progress
 from imagoal.report import Report
 from imagoal.rollout import Rollout, roll_out
@@ -96,7 +103,7 @@ def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gy
     practised = HindsightSampler(replay, config.goals.mixture, reward, None, config.goals.done_on_reach)
     sampler = MixedSampler(prior_data, practised, config.practised_share)
     if config.bc_weight >= 0 and hasattr(policy.agent, "set_bc_weight"):
-        policy.agent.set_bc_weight(config.bc_weight)
+        cast(Any, policy.agent).set_bc_weight(config.bc_weight)
     return Gym(policy, world, prior_data, replay, sampler, reward, goal_source(config, policy, codes))
 
 
@@ -180,9 +187,11 @@ def store(gym: Gym, rollout: Rollout, goal: Tensor) -> float:
 def updates(config: PracticeConfig, gym: Gym, r: int, device: torch.device) -> dict[str, Tensor]:
     """The gradient updates of one round; the metrics of the last ones."""
     sampler = gym.prior_data if config.goal_source == "none" else gym.sampler
-    generator, metrics = seeded(config.seed, 13, r, device=device), {}
+    generator = seeded(config.seed, 13, r, device=device)
+    metrics: dict[str, Tensor] = {}
+    update: Any = gym.policy.agent.update
     for _ in range(config.parallel * config.updates_per_episode):
-        metrics |= gym.policy.agent.update(sampler.sample(config.batch_size, generator))
+        metrics |= update(sampler.sample(config.batch_size, generator))
     return metrics
 
 

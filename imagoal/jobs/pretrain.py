@@ -16,7 +16,15 @@ from imagoal.config import PretrainConfig
 from imagoal.errors import explained
 from imagoal.evaluation import seeded
 from imagoal.figures import chart
-from imagoal.loading import load_eyes, load_prior, make_agent, open_trajectories, pick_device, stamped_codes, trajectory_replay
+from imagoal.loading import (
+    load_eyes,
+    load_prior,
+    make_agent,
+    open_trajectories,
+    pick_device,
+    stamped_codes,
+    trajectory_replay,
+)
 from imagoal.progress import progress
 from imagoal.report import Report
 from imagoal.rollout import Eyes
@@ -63,9 +71,10 @@ def update_loop(config: PretrainConfig, run: RunFolder, agent: Agent, sampler: H
         agent.restore(saved.tensors)
         begin = int(saved.state["step"])
     agent.train()
+    update: Any = agent.update
     with progress("pretrain", config.updates, begin) as bar:
         for step in range(begin + 1, config.updates + 1):
-            metrics = agent.update(sampler.sample(config.batch_size, generator))
+            metrics = update(sampler.sample(config.batch_size, generator))
             bar.advance(1)
             if step % LOG_EVERY == 0:
                 run.log(step, **metrics)

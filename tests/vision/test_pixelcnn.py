@@ -11,10 +11,10 @@ from vision.protocols import LatentPrior
 from vision.vqvae import VQVAE, VQVAEConfig
 
 
-def small(grid: int = 5, codes: int = 6, kernel: int = 7, layers: int = 4, context_dim: int = 7) -> PixelCNN:
+def small(grid: int = 5, codes: int = 6, kernel: int = 7, layers: int = 4, context_dim: int = 7, local_context: bool = False) -> PixelCNN:
     torch.manual_seed(0)
     config = PixelCNNConfig(
-        layers=layers, width=8, head=16, codes=codes, grid=grid, context_dim=context_dim, kernel=kernel
+        layers=layers, width=8, head=16, codes=codes, grid=grid, context_dim=context_dim, kernel=kernel, local_context=local_context
     )
     return PixelCNN(config).eval()
 
@@ -67,6 +67,27 @@ def test_cached_sampling_equals_slow_sampling(grid, kernel, layers):
         fast = model.sample_codes(context, uniforms, temperature=temperature)
         assert torch.equal(fast, model.sample_codes_slow(context, uniforms, temperature=temperature))
     assert not torch.equal(fast, model.sample_codes(context, uniforms.flip(0)))
+
+
+def test_cached_sampling_equals_slow_sampling_with_local_context():
+    model = small(grid=4, kernel=5, layers=3, local_context=True, context_dim=4 * 4 * 3)
+    for parameter in model.parameters():
+        parameter.data.mul_(1.7)
+    context, uniforms = torch.randn(16, 48), torch.rand(16, 16)
+    fast = model.sample_codes(context, uniforms)
+    assert torch.equal(fast, model.sample_codes_slow(context, uniforms))
+    moved = context.view(16, 3, 4, 4).clone()
+    moved[:, :, 3, 3] += 1.0  # far from the first cell: only the last cells' head sees it, beside the global bias
+    near = (model._around(moved.flatten(1))[0] - model._around(context)[0]).abs().sum((0, 3))
+    assert near[3, 3] > 0 and near[0, 0] == 0
+
+
+def test_begin_by_copying_makes_the_contexts_codes_most_probable():
+    model = small(grid=4, codes=6, kernel=3, layers=1, local_context=True, context_dim=4 * 4 * 3)
+    codebook, codes = torch.randn(6, 3), torch.randint(6, (8, 4, 4))
+    context = codebook[codes].permute(0, 3, 1, 2).flatten(1)
+    model.begin_by_copying(codebook, sharpness=50.0)
+    assert torch.equal(model.logits(codes, context).argmax(-1), codes)
 
 
 def test_samples_follow_the_model():
