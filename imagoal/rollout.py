@@ -1,6 +1,6 @@
 """Episodes in lockstep: every copy of the scene steps at once, and each picture is encoded exactly once."""
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -84,16 +84,16 @@ def roll_out(
     images, proprio = world.images(), world.proprio()
     codes = eyes.codes(images)
     latents = eyes.latents(codes).clone()
-    follower = goal if isinstance(goal, SubgoalFollower) else None
     kept, seen, felt, done, states, switched = [images], [codes], [proprio], [], [world.states()], []
+    act: Any = agent.act
     for _ in range(horizon):
         aim = goal.goal() if isinstance(goal, SubgoalFollower) else goal
-        action = agent.act(eyes.observation(latents, proprio), aim, explore, generator)
+        action = act(eyes.observation(latents, proprio), aim, explore, generator)
         world.step(action.cpu().numpy())
         images, proprio = world.images(), world.proprio()
         codes = eyes.codes(images)
         latents = eyes.latents(codes).clone()
-        switched.append(follower.observe(latents).cpu().numpy() if follower else np.zeros(len(starts), bool))
+        switched.append(follow(goal, latents))
         if keep_images:
             kept.append(images)
         seen.append(codes)
@@ -108,3 +108,10 @@ def roll_out(
         np.stack(kept, 1) if keep_images else None,
         np.stack(switched, 1),
     )
+
+
+def follow(goal: Tensor | SubgoalFollower, latents: Tensor) -> np.ndarray:
+    """Tells a follower what was seen; (n,) whether each episode went on to its next subgoal."""
+    if isinstance(goal, SubgoalFollower):
+        return goal.observe(latents).cpu().numpy()
+    return np.zeros(len(latents), bool)

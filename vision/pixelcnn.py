@@ -143,42 +143,22 @@ class PixelCNN(nn.Module):
         self.layers = nn.ModuleList(GatedLayer(c.width, c.kernel if i == 0 else 3, i == 0) for i in range(c.layers))
         channels = c.context_dim // c.grid**2
         self.local = nn.Conv2d(channels, c.width, 3, padding=1) if c.local_context else None
-        self.copy = nn.Linear(channels, c.codes) if c.local_context else None  # logits straight from the context's same cell
-        if self.copy is not None:
-            nn.init.zeros_(self.copy.weight)
-            nn.init.zeros_(self.copy.bias)
         self.head = nn.Sequential(nn.Linear(c.width, c.head), nn.ReLU(), nn.Linear(c.head, c.codes))
 
     def logits(self, codes: Int[Tensor, "n g g"], context: Float[Tensor, "n z"]) -> Float[Tensor, "n g g k"]:
         """Unnormalised log-probabilities of every cell's code given the cells before it."""
         x = self.embedding(codes.long())
         h = self._stacks(x, self._biases(context))
-        around, copied = self._around(context)
-        return self.head(h) if around is None else self.head(h + around) + copied
+        around = self._around(context)
+        return self.head(h if around is None else h + around)
 
-    @torch.no_grad()
-    def begin_by_copying(self, codebook: Float[Tensor, "k c"], sharpness: float = 4.0) -> None:
-        """Start from "every cell keeps the context's code": logits -b |e_k - cell|^2, which is linear in the cell up to a constant.
-
-        b is `sharpness` over the mean squared distance of a code to its nearest other. Does nothing without `local_context`.
-        """
-        if self.copy is None:
-            return
-        distance = torch.cdist(codebook, codebook).square()
-        distance.fill_diagonal_(torch.inf)
-        b = sharpness / distance.amin(1).mean().clamp_min(1e-12)
-        self.copy.weight.copy_(2 * b * codebook / self.config.context_scale)
-        self.copy.bias.copy_(-b * codebook.square().sum(1))
-
-    def _around(self, context: Float[Tensor, "n z"]) -> tuple[Tensor | None, Tensor | None]:
-        """From what the context has at and around every cell: features (n, g, g, w) for the head, and logits (n, g, g, k) of its
-        own; None and None without `local_context`."""
-        if self.local is None or self.copy is None:
-            return None, None
+    def _around(self, context: Float[Tensor, "n z"]) -> Tensor | None:
+        """What the context has at and around every cell, as features (n, g, g, w) for the head; None without `local_context`."""
+        if self.local is None:
+            return None
         g = self.config.grid
         scaled = context * self.config.context_scale
-        cells = scaled.view(len(context), -1, g, g)
-        return self.local(cells).permute(0, 2, 3, 1), self.copy(cells.permute(0, 2, 3, 1))
+        return self.local(scaled.view(len(context), -1, g, g)).permute(0, 2, 3, 1)
 
     def _biases(self, context: Float[Tensor, "n z"]) -> tuple[Tensor, ...]:
         """Each layer's conditioning bias (n, q)."""
@@ -254,7 +234,7 @@ class PixelCNN(nn.Module):
         layers = cast(list[GatedLayer], list(self.layers))
         margins = [layer.margin for layer in layers]
         matrices, biases = [layer.matrices() for layer in layers], self._biases(context)
-        around, copied = self._around(context)
+        around = self._around(context)
         codes = torch.zeros(n, g, g, dtype=torch.int64, device=context.device)
         # What each layer's stacks read, with its padding of r: `above` for the vertical one (all rows, both sides), `left`
         # for the horizontal one (the current row, from the left). The first layer reads the embedded codes in both.
@@ -273,8 +253,8 @@ class PixelCNN(nn.Module):
                     h = layer.cell(left[i][:, x : x + layer.columns], adds[i][:, x], matrices[i][1])
                     if i + 1 < len(layers):
                         left[i + 1][:, x + margins[i + 1]] = h
-                logits = self.head(h) if around is None else self.head(h + around[:, y, x]) + copied[:, y, x]
-                codes[:, y, x] = draw(logits, u[:, y * g + x], temperature)
+                seen = h if around is None else h + around[:, y, x]
+                codes[:, y, x] = draw(self.head(seen), u[:, y * g + x], temperature)
                 embedded, r = self.embedding(codes[:, y, x]), margins[0]
                 left[0][:, x + r] = embedded
                 above[0][:, y + r, x + r] = embedded

@@ -114,7 +114,6 @@ def train_prior(
         settings = {k: v for k, v in asdict(config.prior).items() if k not in ("codes", "grid", "context_dim")}
         settings["context_scale"] = 1.0 / float(model.lookup(codes[:1024].long().to(device)).std().clamp_min(1e-6))
         pixelcnn = PixelCNN(PixelCNNConfig.for_model(model.config.codes, model.config.grid, model.latent_dim, **settings))
-        pixelcnn.begin_by_copying(model.codebook.detach().cpu())
         train_stage("prior", pixelcnn, data, config.prior_steps, config.prior_batch_size, config, run, device)
         save(pixelcnn, folder, {"model": sha})
     prior = AffordancePrior(pixelcnn.to(device).eval(), model)

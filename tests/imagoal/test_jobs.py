@@ -1,0 +1,123 @@
+"""The jobs end to end at a tiny size, and exact continuation after `kill -9` in pretraining and in practice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+import envs  # noqa: F401
+from imagoal.stages import stage
+from vision import load
+
+SMALL = ("experiment=demo", "threads=1")
+
+
+def run_job(*words, wait=True):
+    command = [sys.executable, "-m", "imagoal", *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    return (process.communicate()[0], process.returncode) if wait else process
+
+
+def kill_after_checkpoint(pointer, *words):
+    """Starts the job and kills it with SIGKILL as soon as it has written its first checkpoint; it must not have finished."""
+    process = run_job(*words, wait=False)
+    deadline = time.monotonic() + 120
+    while not pointer.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the job ended before it could be killed: make it longer"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A collect and a train run."""
+    home = tmp_path_factory.mktemp("jobs")
+    stage("collect", home / "data", *SMALL, "scenes=3", "episodes=12", "workers=1")
+    stage("train", home / "model", f"data={home / 'data'}", *SMALL, "steps=12", "batch_size=32", "prior_steps=6", "prior_batch_size=16")
+    return home
+
+
+@pytest.fixture(scope="module")
+def policy(home):
+    words = [f"data={home / 'data'}", f"model={home / 'model'}", *SMALL, "updates=300", "checkpoint_every=20", "batch_size=64"]
+    stage("pretrain", home / "policy", *words)
+    return words
+
+
+def same_outcome(a, b):
+    """Equal metrics, row by row, and equal results but for the time they took."""
+    assert (a / "metrics.csv").read_text() == (b / "metrics.csv").read_text()
+    results = [json.loads((run / "result.json").read_text()) for run in (a, b)]
+    for result in results:
+        result.pop("seconds")
+    assert results[0] == results[1]
+
+
+def test_pretraining_killed_and_resumed_ends_as_the_uninterrupted_run(home, policy):
+    killed = home / "policy-killed"
+    kill_after_checkpoint(killed / "checkpoints" / "pretrain.json", "pretrain", f"run={killed}", *policy)
+    out, code = run_job("pretrain", f"run={killed}", "resume=true")
+    assert code == 0, out
+    same_outcome(home / "policy", killed)
+
+
+def practice_words(home):
+    return [f"policy={home / 'policy'}", *SMALL, "episodes=16", "parallel=4", "updates_per_episode=3", "evaluation_episodes=4", "evaluate_every=2"]
+
+
+def test_practice_killed_and_resumed_ends_as_the_uninterrupted_run(home, policy):
+    words, killed = practice_words(home), home / "practice-killed"
+    out, code = run_job("practice", f"run={home / 'practice'}", *words)
+    assert code == 0, out
+    kill_after_checkpoint(killed / "checkpoints" / "practice.json", "practice", f"run={killed}", *words)
+    out, code = run_job("practice", f"run={killed}", "resume=true")
+    assert code == 0, out
+    same_outcome(home / "practice", killed)
+    assert (killed / "report.html").stat().st_size > 10_000
+
+
+def test_plan_evaluate_and_report_run_on_a_practised_policy(home, policy):
+    if not (home / "practice" / "result.json").is_file():
+        stage("practice", home / "practice", *practice_words(home))
+    plan = stage("plan", home / "plan", f"policy={home / 'practice'}", *SMALL, "episodes=2", "generator_steps=5", "horizon=6")
+    assert {"planned.success", "final_goal_only.success", "seconds_per_plan"} <= plan.keys()
+    judged = stage("evaluate", home / "evaluate", f"policy={home / 'policy'}", "threads=1", "episodes=3", "horizon=5")
+    assert 0 <= judged["success"] <= 1
+
+
+def test_a_goal_picture_of_another_size_is_refused(home, policy, tmp_path):
+    Image.new("RGB", (50, 48)).save(tmp_path / "goal.png")
+    out, code = run_job("plan", f"policy={home / 'policy'}", f"goal={tmp_path / 'goal.png'}", f"run={tmp_path / 'plan'}")
+    assert code == 2 and "50x48" in out and "Traceback" not in out
+
+
+def test_other_bad_input_is_one_line(home, tmp_path):
+    cases = [
+        (("pretrain", "data=nowhere", f"model={home / 'model'}"), "nowhere"),
+        (("practice", f"policy={home / 'model'}"), "train"),
+        (("train", f"data={tmp_path / 'missing'}"), "there is no"),
+        (("train", f"data={home / 'data'}", "image_size=96", "vision.image_size=96", "vision=vqvae"), "48 pixels"),
+        (("evaluate", f"policy={home / 'policy'}", "scene=held-out/0"), "held_out"),
+    ]
+    for i, (words, expected) in enumerate(cases):
+        out, code = run_job(*words, f"run={tmp_path / str(i)}")
+        assert code == 2 and expected in out and "Traceback" not in out, out
+
+
+def test_a_folder_of_pictures_of_mixed_sizes_trains(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(12):
+        Image.effect_noise((40 + 5 * i, 60), 60).convert("RGB").save(folder / f"{i}.{'png' if i % 2 else 'jpg'}")
+    (folder / "broken.png").write_bytes((folder / "1.png").read_bytes()[:200])
+    result = stage("train", tmp_path / "run", f"data={folder}", *SMALL, "steps=3", "batch_size=8", "prior_steps=2",
+                   "prior_batch_size=4", "unreadable_share=0.2")  # fmt: skip
+    assert result["pictures"] == 12 and result["skipped"] == 1
+    assert load(tmp_path / "run" / "model").latent_dim == 6 * 6 * 4
