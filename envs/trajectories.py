@@ -56,7 +56,8 @@ class MinariWriter:
     """
 
     def __init__(self, path: str | Path, split: str, env_spec: Any = None, description: str = "") -> None:
-        self.path, self.split, self.env_spec, self.description = Path(path), split, env_spec, description
+        # absolute, since Minari joins a relative path to itself
+        self.path, self.split, self.env_spec, self.description = Path(path).resolve(), split, env_spec, description
         self._begun = self.path.with_name(f".{self.path.name}.tmp-{os.getpid()}")
         shutil.rmtree(self._begun, ignore_errors=True)
         self._begun.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +142,7 @@ def stamp(path: str | Path) -> dict[str, Any]:
 def read_minari(path: str | Path) -> MinariStorage:
     """The dataset's storage. Raises ValueError where it is missing or cannot be read."""
     try:
-        storage = MinariStorage.read(path)
+        storage = MinariStorage.read(Path(path).resolve())
         if storage.FORMAT == "hdf5":
             h5py.File(Path(path) / MAIN_FILE, "r").close()
     except (OSError, KeyError, AssertionError, gymnasium.error.Error, ImportError) as error:

@@ -254,3 +254,10 @@ def test_a_dataset_without_pictures(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"episode 0 has no pictures .* \['proprio'\]"):
         columns_from_minari(dataset(tmp_path / "data", blind), tmp_path / "columns")
+
+
+def test_a_relative_folder_works_as_an_absolute_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = Plan(episodes=2, scenes=1, horizon=3)
+    columns = collect(plan, Path("here"), workers=1)
+    assert columns.episodes == 2 and columns_from_minari("here/minari", "again").episodes == 2
