@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 .PHONY: help setup gl demo test lint bench docs clean
 help:
 	@echo "make setup   virtual environment, packages, GL libraries (done by the others where needed)"
-	@echo "make demo    from nothing to a skill that practice improved, and a report (minutes)"
+	@echo "make demo    from nothing to a policy practised in a new scene, and a report (minutes)"
 	@echo "make test    the tests         make lint    ruff and mypy"
 	@echo "make bench   speeds            make docs    docs/results.md from benchmarks/results"
 	@echo "make clean   remove what make made; runs/ stays"
