@@ -5,6 +5,7 @@ on the number of processes nor on where a collection was interrupted. Processes 
 scene); once all shards are there they become a Minari dataset and its columns, and are removed.
 """
 
+import contextlib
 import copy
 import multiprocessing
 import multiprocessing.connection
@@ -149,6 +150,19 @@ def read_shard(plan: Plan, folder: Path, numbers: tuple[int, ...]) -> Iterator[E
         yield Episode(**arrays, scene=number % plan.scenes, number=number, policy=policy_name(thing), thing=thing)
 
 
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Ctrl-C is ignored inside, so that processes begun here leave it to their parent from their first instruction on."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _begin_worker() -> None:
     """A worker leaves Ctrl-C to its parent and ends when the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -190,7 +204,9 @@ def collect_shards(plan: Plan, folder: Path, workers: int, progress: Callable[[i
     context = multiprocessing.get_context("spawn")  # a forked child cannot use its parent's GL
     with ProcessPoolExecutor(workers, context, initializer=_begin_worker) as pool:
         try:
-            for future in as_completed([pool.submit(collect_shard, plan, folder, numbers) for numbers in todo]):
+            with _interrupts_ignored():  # workers start with the first task, and inherit this
+                futures = [pool.submit(collect_shard, plan, folder, numbers) for numbers in todo]
+            for future in as_completed(futures):
                 progress(future.result())
         except BrokenProcessPool as error:
             raise WorkerDied(
