@@ -76,6 +76,8 @@ class TrainConfig(JobConfig):
     batch_size: int = key(128, "pictures in a batch", minimum=1)
     prior_steps: int = key(1000, "gradient steps of the prior (0: no prior)", minimum=0)
     prior_batch_size: int = key(64, "pairs (a frame, its scene's first frame) in a batch of the prior", minimum=1)
+    prior_after: float = key(0.0, "the prior learns from frames after this share of a trajectory; early ones show no outcome yet", minimum=0)
+    prior_jitter: float = key(-1.0, "spread of the colour jitter of a prior's pairs, which also mirrors and swaps channels (negative: none)")
     unreadable_share: float = key(0.05, "stop when more than this share of the pictures cannot be read", minimum=0)
 
 
@@ -104,6 +106,8 @@ class PracticeConfig(JobConfig):
     goal_source: str = key(
         "affordance", "where goals come from; none: no attempts, the same updates on the old data", choices=("affordance", "other_scenes", "none")
     )
+    candidates: int = key(16, "goals imagined for each attempt, of which one that is not reached already is tried", minimum=1)
+    novelty: float = key(1.2, "how far from the start an imagined goal must lie not to count as reached, in thresholds of the reward", minimum=0)
     goals: Any = group("goals", "relabeling of practised episodes; its reward threshold is the pretrain run's")
     episodes: int = key(300, "attempts", minimum=1)
     parallel: int = key(20, "attempts made at once, in copies of the scene", minimum=1)

@@ -8,7 +8,7 @@ Figures are matplotlib `Figure` objects made without pyplot, so nothing is globa
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -51,6 +51,23 @@ def chart(
         axes = figure.add_subplot()
         axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return figure, axes
+
+
+def metric_chart(
+    metrics: Mapping[str, Sequence[float | None]], lines: Mapping[str, str], title: str, xlabel: str, ylabel: str = "", height: float = 2.4
+) -> Figure | None:
+    """A run's metrics against its steps, one line for each column named in `lines` (name -> label, "" for none), where it has values.
+
+    None if none of them has. `metrics` is what `read_metrics` returns.
+    """
+    figure, axes = chart(title, xlabel, ylabel, height=height)
+    for name, label in lines.items():
+        points = [(step, value) for step, value in zip(metrics["step"], metrics.get(name, []), strict=False) if value is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label)
+    if any(lines.values()):
+        axes.legend()
+    return figure if axes.lines else None
 
 
 def learning_curve(

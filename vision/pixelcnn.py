@@ -3,6 +3,10 @@
 van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders" (eq. 2-4, fig. 2); sizes and the
 conditioning as in VAL (seed 003): 15 layers, width 144, the first a 7x7 mask A without residual, the rest 3x3 mask B.
 
+Two things go beyond VAL, so that the prior holds in scenes it has never seen (`context_blocks`): the condition is a map, as in
+section 2.3 (eq. 5), made by a ConvNet from a context that lies on the same grid; and codes are known by their vectors instead
+of their numbers, so that what is learned of one holds for those near it.
+
 A masked convolution is written as a smaller convolution over the part the mask keeps. In row-major order, with k the
 kernel and r = k // 2, a layer's vertical stack sees rows above (mask A: r rows; mask B: the row above and its own, whose
 features themselves know only rows above), its horizontal stack the cells to the left (mask A: r; mask B: one and itself).
@@ -13,13 +17,15 @@ A grid then costs about as much as one pass over it, where the plain way (`sampl
 Shape suffixes in comments: n samples or batch, g side of the grid, w width, k kernel, r = k // 2, q = 2 * w.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
+
+from vision.vqvae import ResidualBlock
 
 
 @dataclass(frozen=True)
@@ -36,35 +42,40 @@ class PixelCNNConfig:
     """Length of the flat latent it is conditioned on."""
     kernel: int = 7
     """Side of the first layer's mask A (odd, at least 3); the other layers' is 3."""
-    local_context: bool = False
-    """Also show the head what the context had at and around the same cell (3x3): not in the paper, but what does not change is
-    then copied rather than remembered. Needs a context that lies on the same grid, "(c h w)"."""
+    context_blocks: int = 0
+    """0: the context is a vector, which gives each layer one bias for all cells (VAL). Above: it is the code vectors of a grid,
+    "(c h w)"; a ConvNet of this many residual blocks gives each cell its own bias, and codes are embedded and predicted by
+    their vectors, see `set_codebook`."""
     context_scale: float = 1.0
     """The context is multiplied by this, so that it has about unit spread: code vectors are small numbers, and small numbers
     are learned from slowly."""
     learning_rate: float = 3e-4
+    decay: bool = False
+    """Let the learning rate fall to zero along half a cosine."""
+    temperature: float = 1.0
+    """What an `AffordancePrior` divides the logits by: below 1 it keeps to what is probable."""
 
     def __post_init__(self) -> None:
         if self.kernel < 3 or self.kernel % 2 == 0:
             raise ValueError(f"PixelCNNConfig: kernel={self.kernel} must be odd and at least 3")
-        if min(self.layers, self.width, self.head, self.grid, self.context_dim) < 1 or not 2 <= self.codes <= 32768:
-            raise ValueError("PixelCNNConfig: every size must be at least 1, and codes in 2..32768")
-        if self.local_context and self.context_dim % self.grid**2:
+        if min(self.layers, self.width, self.head, self.grid, self.context_dim, 1 + self.context_blocks) < 1 or not 2 <= self.codes <= 32768:
+            raise ValueError("PixelCNNConfig: every size must be at least 1, context_blocks 0, and codes in 2..32768")
+        if self.temperature <= 0:
+            raise ValueError(f"PixelCNNConfig: temperature={self.temperature} must be above 0")
+        if self.context_blocks and self.context_dim % self.grid**2:
             raise ValueError(
-                f"PixelCNNConfig: local_context needs a context on the {self.grid}x{self.grid} grid, not {self.context_dim} numbers"
+                f"PixelCNNConfig: context_blocks needs a context on the {self.grid}x{self.grid} grid, not {self.context_dim} numbers"
             )
 
     @classmethod
     def for_model(cls, codes: int, grid: int, context_dim: int, **settings: int | float) -> "PixelCNNConfig":
-        """The config that fits a VQ-VAE, with the settings (layers, width, head, kernel, learning_rate) of a `prior:` block.
+        """The config that fits a VQ-VAE, with the settings (layers, width, head, kernel, ...) of a `prior:` block.
 
         Raises ValueError for an unknown setting.
         """
-        unknown = set(settings) - {"layers", "width", "head", "kernel", "local_context", "context_scale", "learning_rate"}
-        if unknown:
-            raise ValueError(
-                f"prior: unknown settings {sorted(unknown)}; known are layers, width, head, kernel, local_context, context_scale, learning_rate"
-            )
+        known = [field.name for field in fields(cls) if field.name not in ("codes", "grid", "context_dim")]
+        if unknown := sorted(set(settings) - set(known)):
+            raise ValueError(f"prior: unknown settings {unknown}; known are {', '.join(known)}")
         return cls(codes=codes, grid=grid, context_dim=context_dim, **settings)  # type: ignore[arg-type]
 
 
@@ -96,10 +107,10 @@ class GatedLayer(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, v: Float[Tensor, "n g g w"], h: Float[Tensor, "n g g w"], bias: Float[Tensor, "n q"]
+        self, v: Float[Tensor, "n g g w"], h: Float[Tensor, "n g g w"], b: Float[Tensor, "n g g q"]
     ) -> tuple[Float[Tensor, "n g g w"], Float[Tensor, "n g g w"]]:
-        """Whole grids at once: the vertical and the horizontal stack's next features."""
-        g, b = v.shape[1], bias[:, None, None]
+        """Whole grids at once: the vertical and the horizontal stack's next features, given each cell's bias."""
+        g = v.shape[1]
         # r rows (cells) of padding before; mask A also drops the last output, which would include the own row (cell).
         up = F.conv2d(
             F.pad(v.permute(0, 3, 1, 2), (self.margin, self.margin, self.margin, 0)),
@@ -132,37 +143,102 @@ class GatedLayer(nn.Module):
         return out if self.first else cells[:, -1] + out
 
 
+class ContextMap(nn.Module):
+    """What a context on the grid says to every cell: `out` numbers each, from a residual ConvNet that knows where it is."""
+
+    def __init__(self, channels: int, width: int, blocks: int, grid: int, out: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(channels, width, 3, padding=1)
+        self.place = nn.Parameter(torch.zeros(width, grid, grid))
+        self.blocks = nn.Sequential(*(ResidualBlock(width, width) for _ in range(blocks)))
+        self.out = nn.Linear(width, out)
+
+    def forward(self, grids: Float[Tensor, "n c g g"]) -> Float[Tensor, "n g g out"]:
+        """Channels last, as the layers want it."""
+        return self.out(F.relu(self.blocks(self.enter(grids) + self.place)).permute(0, 2, 3, 1))
+
+
+class VectorHead(nn.Module):
+    """Logits of codes by their vectors e: features(h) . features(e), less a learned weight times |e - x|^2, x the context's
+    vector at the same cell. The last says "much as it was" for every code at once, also ones this cell never had."""
+
+    def __init__(self, width: int, hidden: int, codes: int, channels: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(width, hidden)
+        self.features = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
+        self.bias = nn.Parameter(torch.zeros(codes))
+        self.stay = nn.Linear(hidden, 1)
+
+    def forward(
+        self, h: Float[Tensor, "*b w"], x: Float[Tensor, "*b c"], vectors: Float[Tensor, "k c"]
+    ) -> Float[Tensor, "*b k"]:
+        """From a cell's features, the context's vector there, and the vectors of all codes."""
+        f = F.relu(self.hidden(h))
+        match = f @ (self.features(vectors).T / f.shape[-1] ** 0.5) + self.bias
+        distance = x.square().sum(-1, keepdim=True) - 2 * x @ vectors.T + vectors.square().sum(1)
+        return match - F.softplus(self.stay(f)) * distance
+
+
 class PixelCNN(nn.Module):
     """p(codes | context) = prod_i p(code_i | codes before i in row-major order, context)."""
+
+    vectors: Tensor
 
     def __init__(self, config: PixelCNNConfig) -> None:
         super().__init__()
         self.config = c = config
+        biases = c.layers * 2 * c.width  # of every layer, in one
         self.embedding = nn.Embedding(c.codes, c.width)
-        self.conditions = nn.Linear(c.context_dim, c.layers * 2 * c.width)  # every layer's Linear(context, 2w), in one
         self.layers = nn.ModuleList(GatedLayer(c.width, c.kernel if i == 0 else 3, i == 0) for i in range(c.layers))
-        channels = c.context_dim // c.grid**2
-        self.local = nn.Conv2d(channels, c.width, 3, padding=1) if c.local_context else None
-        self.head = nn.Sequential(nn.Linear(c.width, c.head), nn.ReLU(), nn.Linear(c.head, c.codes))
+        self.conditions: nn.Module
+        self.head: nn.Module
+        if c.context_blocks:
+            channels = c.context_dim // c.grid**2
+            self.register_buffer("vectors", torch.zeros(c.codes, channels))
+            nn.init.normal_(self.embedding.weight, std=0.1)  # a code's own part begins small beside what its vector says
+            self.embed_vector = nn.Sequential(nn.Linear(channels, c.width), nn.ReLU(), nn.Linear(c.width, c.width))
+            self.conditions = ContextMap(channels, c.width, c.context_blocks, c.grid, biases + c.width)
+            self.head = VectorHead(c.width, c.head, c.codes, channels)
+        else:
+            self.conditions = nn.Linear(c.context_dim, biases)
+            self.head = nn.Sequential(nn.Linear(c.width, c.head), nn.ReLU(), nn.Linear(c.head, c.codes))
+
+    def set_codebook(self, codebook: Float[Tensor, "k c"]) -> None:
+        """Say which vectors the codes stand for, once, before training; needed with `context_blocks`, else of no effect."""
+        if self.config.context_blocks:
+            self.vectors.copy_(codebook.detach() * self.config.context_scale)
 
     def logits(self, codes: Int[Tensor, "n g g"], context: Float[Tensor, "n z"]) -> Float[Tensor, "n g g k"]:
         """Unnormalised log-probabilities of every cell's code given the cells before it."""
-        x = self.embedding(codes.long())
-        h = self._stacks(x, self._biases(context))
-        around = self._around(context)
-        return self.head(h if around is None else h + around)
+        biases, skip = self._condition(context)
+        h = self._stacks(F.embedding(codes.long(), self._table()), biases)
+        return self._head(h + skip, self._cells(context))
 
-    def _around(self, context: Float[Tensor, "n z"]) -> Tensor | None:
-        """What the context has at and around every cell, as features (n, g, g, w) for the head; None without `local_context`."""
-        if self.local is None:
-            return None
+    def _table(self) -> Float[Tensor, "k w"]:
+        """The embedding of every code."""
+        table = self.embedding.weight
+        return table + self.embed_vector(self.vectors) if self.config.context_blocks else table
+
+    def _condition(self, context: Float[Tensor, "n z"]) -> tuple[tuple[Tensor, ...], Float[Tensor, "n g g w"]]:
+        """Each layer's bias (n, g, g, q), and what is added to the features that the head reads."""
+        c = self.config
+        if c.context_blocks:
+            grids = self._cells(context).permute(0, 3, 1, 2)
+            *biases, skip = self.conditions(grids).split([2 * c.width] * c.layers + [c.width], -1)
+            return tuple(biases), skip
+        flat = self.conditions(context * c.context_scale)[:, None, None].expand(-1, c.grid, c.grid, -1)
+        return flat.chunk(c.layers, -1), flat.new_zeros(len(context), c.grid, c.grid, c.width)
+
+    def _cells(self, context: Float[Tensor, "n z"]) -> Float[Tensor, "n g g c"]:
+        """The context's vector at every cell; of length 0 when it does not lie on the grid."""
         g = self.config.grid
-        scaled = context * self.config.context_scale
-        return self.local(scaled.view(len(context), -1, g, g)).permute(0, 2, 3, 1)
+        if not self.config.context_blocks:
+            return context.new_zeros(len(context), g, g, 0)
+        return (context * self.config.context_scale).view(len(context), -1, g, g).permute(0, 2, 3, 1)
 
-    def _biases(self, context: Float[Tensor, "n z"]) -> tuple[Tensor, ...]:
-        """Each layer's conditioning bias (n, q)."""
-        return self.conditions(context * self.config.context_scale).chunk(self.config.layers, -1)
+    def _head(self, h: Float[Tensor, "*b w"], x: Float[Tensor, "*b c"]) -> Float[Tensor, "*b k"]:
+        """Logits from the last features and the context's vector at the same cell."""
+        return self.head(h, x, self.vectors) if self.config.context_blocks else self.head(h)  # type: ignore[no-any-return]
 
     def _stacks(self, x: Float[Tensor, "n g g w"], biases: tuple[Tensor, ...]) -> Float[Tensor, "n g g w"]:
         """The last horizontal features of embedded codes."""
@@ -233,29 +309,29 @@ class PixelCNN(nn.Module):
         g, w, n = self.config.grid, self.config.width, len(context)
         layers = cast(list[GatedLayer], list(self.layers))
         margins = [layer.margin for layer in layers]
-        matrices, biases = [layer.matrices() for layer in layers], self._biases(context)
-        around = self._around(context)
+        matrices, table = [layer.matrices() for layer in layers], self._table()
+        (biases, skip), seen = self._condition(context), self._cells(context)
         codes = torch.zeros(n, g, g, dtype=torch.int64, device=context.device)
         # What each layer's stacks read, with its padding of r: `above` for the vertical one (all rows, both sides), `left`
         # for the horizontal one (the current row, from the left). The first layer reads the embedded codes in both.
-        above = [self.embedding.weight.new_zeros(n, g + r, g + 2 * r, w) for r in margins]
+        above = [table.new_zeros(n, g + r, g + 2 * r, w) for r in margins]
         for y in range(g):
-            left = [self.embedding.weight.new_zeros(n, g + r, w) for r in margins]
+            left = [table.new_zeros(n, g + r, w) for r in margins]
             adds: list[Tensor] = []  # (n, g, q): what the vertical stack and the condition give each horizontal stack
             for i, layer in enumerate(layers):
                 up = layer.up_row(above[i][:, y : y + layer.rows], matrices[i][0])
-                adds.append(layer.cross(up) + (biases[i] + cast(Tensor, layer.horizontal.bias))[:, None])
+                adds.append(layer.cross(up) + biases[i][:, y] + cast(Tensor, layer.horizontal.bias))
                 if i + 1 < len(layers):
                     r = margins[i + 1]
-                    above[i + 1][:, y + r, r : r + g] = gate(up + biases[i][:, None])
+                    above[i + 1][:, y + r, r : r + g] = gate(up + biases[i][:, y])
             for x in range(g):
                 for i, layer in enumerate(layers):
                     h = layer.cell(left[i][:, x : x + layer.columns], adds[i][:, x], matrices[i][1])
                     if i + 1 < len(layers):
                         left[i + 1][:, x + margins[i + 1]] = h
-                seen = h if around is None else h + around[:, y, x]
-                codes[:, y, x] = draw(self.head(seen), u[:, y * g + x], temperature)
-                embedded, r = self.embedding(codes[:, y, x]), margins[0]
+                logits = self._head(h + skip[:, y, x], seen[:, y, x])
+                codes[:, y, x] = draw(logits, u[:, y * g + x], temperature)
+                embedded, r = table[codes[:, y, x]], margins[0]
                 left[0][:, x + r] = embedded
                 above[0][:, y + r, x + r] = embedded
         return codes

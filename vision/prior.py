@@ -11,10 +11,10 @@ from vision.vqvae import VQVAE
 class AffordancePrior(nn.Module):
     """Goals a scene affords: latents of images that could be reached from the scene's first image.
 
-    Raises ValueError when the two models do not fit each other (grid, codes, latent length).
+    `temperature` is the PixelCNN's own (its config's) when not given. Raises ValueError when the two models do not fit each other (grid, codes, latent length).
     """
 
-    def __init__(self, pixelcnn: PixelCNN, vqvae: VQVAE, temperature: float = 1.0, chunk: int = 512) -> None:
+    def __init__(self, pixelcnn: PixelCNN, vqvae: VQVAE, temperature: float | None = None, chunk: int = 512) -> None:
         super().__init__()
         p, v = pixelcnn.config, vqvae.config
         if (p.grid, p.codes, p.context_dim) != (v.grid, v.codes, vqvae.latent_dim):
@@ -23,7 +23,7 @@ class AffordancePrior(nn.Module):
                 f"the VQ-VAE (grid {v.grid}, {v.codes} codes, latent {vqvae.latent_dim}); train it on this VQ-VAE's codes"
             )
         self.pixelcnn, self.vqvae = pixelcnn, vqvae
-        self.temperature, self.chunk = temperature, chunk
+        self.temperature, self.chunk = p.temperature if temperature is None else temperature, chunk
 
     @torch.no_grad()
     def sample_codes(

@@ -6,6 +6,7 @@ state, so a run resumed at step k sees what the uninterrupted run saw and ends w
 """
 
 import logging
+import math
 import signal
 import time
 import warnings
@@ -115,8 +116,12 @@ class Module(lightning.LightningModule):
         return self.adam
 
     def on_train_batch_start(self, batch: Sequence[Tensor], batch_idx: int) -> None:
-        """Random numbers inside a loss depend on the step alone."""
+        """Random numbers inside a loss, and a learning rate that decays, depend on the step alone."""
         torch.manual_seed(int(step_rng(self.seed, self.done).integers(2**62)))
+        if self.adam is not None and getattr(self.model.config, "decay", False):
+            rate = self.model.config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.done / self.steps))
+            for group in self.adam.param_groups:
+                group["lr"] = rate
 
     def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Float[Tensor, ""]:
         """The model's loss; its metrics wait, as tensors, for the next log."""

@@ -15,7 +15,7 @@ from imagoal.compose import name_of
 from imagoal.config import PretrainConfig
 from imagoal.errors import explained
 from imagoal.evaluation import seeded
-from imagoal.figures import chart
+from imagoal.figures import metric_chart
 from imagoal.loading import (
     load_eyes,
     load_prior,
@@ -113,10 +113,8 @@ def report(config: PretrainConfig, run: RunFolder, result: dict[str, Any]) -> Re
     metrics = read_metrics(run.path)
     page.section("Learning curves")
     for name in [n for n in metrics if n != "step"]:
-        points = [(s, v) for s, v in zip(metrics["step"], metrics[name], strict=True) if v is not None]
-        figure, axes = chart(name.replace("_", " "), "update", "", height=2.4)
-        axes.plot(*zip(*points, strict=True))
-        page.figure(figure)
+        if figure := metric_chart(metrics, {name: ""}, name.replace("_", " "), "update"):
+            page.figure(figure)
     return page
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from imagoal.config import ReportConfig
-from imagoal.figures import chart
+from imagoal.figures import metric_chart
 from imagoal.report import Report
 from imagoal.run import read_config, read_metrics
 
@@ -18,10 +18,8 @@ def main(config: ReportConfig) -> None:
         page.section("Curves")
         metrics = read_metrics(path)
         for name in [n for n in metrics if n != "step"]:
-            points = [(s, v) for s, v in zip(metrics["step"], metrics[name], strict=True) if v is not None]
-            figure, axes = chart(name, "step", "", height=2.4)
-            axes.plot(*zip(*points, strict=True))
-            page.figure(figure)
+            if figure := metric_chart(metrics, {name: ""}, name, "step"):
+                page.figure(figure)
         page.section("Settings").table([[k, str(v)] for k, v in settings.items()], ["key", "value"])
         page.section("Continue it with").command(f"imagoal {settings['job']} run={config.run} resume=true")
         page.save(page_path)

@@ -1,32 +1,28 @@
 """`imagoal train`: a latent model from pictures, then the prior that imagines what a scene affords."""
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from imagoal.config import TrainConfig
-from imagoal.errors import UserError
-from imagoal.figures import chart
+from imagoal.errors import UserError, explained
+from imagoal.figures import metric_chart
+from imagoal.fitting import fit_stage
 from imagoal.loading import Pictures, open_pictures, pick_device
-from imagoal.progress import progress
 from imagoal.report import Report
 from imagoal.run import RunFolder, read_metrics
 from vision import load, save
-from vision.data import Batches, CodePairs, ImageData, first_rows
+from vision.data import CodePairs, ImageData, JitteredPairs, first_rows, later_rows
 from vision.images import to_uint8
 from vision.pixelcnn import PixelCNN, PixelCNNConfig
 from vision.prior import AffordancePrior
 from vision.store import describe
-from vision.train import encode_dataset, fit
+from vision.train import encode_dataset
 from vision.vqvae import VQVAE
-
-CHECKPOINT_EVERY = 250  # steps
 
 
 def main(config: TrainConfig) -> None:
@@ -55,33 +51,6 @@ def main(config: TrainConfig) -> None:
     run.finish(result)
 
 
-def train_stage(
-    name: str, network: nn.Module, data: Batches, steps: int, batch_size: int, config: TrainConfig, run: RunFolder, device: torch.device
-) -> None:
-    """Fits one network, with metrics `NAME.*`, checkpoints NAME and a progress bar; continues from its last checkpoint."""
-    saved = run.load_checkpoint(name)
-    latest: dict[str, float] = {}
-
-    def log(step: int, metrics: dict[str, float]) -> None:
-        latest.update(metrics)
-        run.log(step, **{f"{name}.{key}": value for key, value in metrics.items()})
-
-    with progress(f"train {name}", steps, saved.state["step"] if saved else 0) as bar:
-
-        def tick(step: int, total: int) -> None:
-            bar.advance(1, **({"loss": latest["loss"]} if "loss" in latest else {}))
-
-        keep: Callable[[int, dict[str, Tensor]], None] = lambda step, tensors: _keep(run, name, step, tensors)  # noqa: E731
-        fit(
-            network, data, steps, batch_size=batch_size, seed=config.seed, log=log, checkpoint=keep,
-            checkpoint_every=CHECKPOINT_EVERY, resume=saved.tensors if saved else None, progress=tick, device=device,
-        )  # fmt: skip
-
-
-def _keep(run: RunFolder, name: str, step: int, tensors: dict[str, Tensor]) -> None:
-    run.checkpoint(name, tensors, {"step": step})
-
-
 def train_model(config: TrainConfig, run: RunFolder, pictures: Pictures, device: torch.device) -> VQVAE:
     """The latent model; read back where this run had finished it."""
     folder = run.path / "model"
@@ -90,7 +59,7 @@ def train_model(config: TrainConfig, run: RunFolder, pictures: Pictures, device:
     torch.manual_seed(config.seed)
     model = VQVAE(config.vision)
     first = first_rows(pictures.columns.start, pictures.columns.end) if pictures.columns else None
-    train_stage("model", model, ImageData(pictures.image, first), config.steps, config.batch_size, config, run, device)
+    fit_stage(run, "model", model, ImageData(pictures.image, first), config.steps, config.batch_size, config.seed, device)
     save(model, folder, {"data": config.data})
     return model.eval()
 
@@ -100,12 +69,14 @@ def train_prior(
 ) -> tuple[AffordancePrior, float]:
     """The prior over the model's codes and its mean nats per code on a sample of the data.
 
-    Pairs are (any frame | frame 0 of its trajectory); a loose picture is its own trajectory.
+    Pairs are (a later frame | frame 0 of its trajectory); a loose picture is its own trajectory.
     """
     codes = encode_dataset(model, pictures.image)
     n = len(codes)
     first = first_rows(pictures.columns.start, pictures.columns.end) if pictures.columns else np.arange(n)
-    data = CodePairs(codes.to(device), first, model.lookup)
+    with explained("prior_after"):
+        rows = later_rows(pictures.columns.start, pictures.columns.end, config.prior_after) if pictures.columns else np.arange(n)
+    data = CodePairs(codes.to(device), first, model.lookup, rows)
     folder, sha = run.path / "prior", describe(run.path / "model")["sha256"]
     if (folder / "config.json").is_file():
         pixelcnn = load(folder, PixelCNN)
@@ -114,12 +85,14 @@ def train_prior(
         settings = {k: v for k, v in asdict(config.prior).items() if k not in ("codes", "grid", "context_dim")}
         settings["context_scale"] = 1.0 / float(model.lookup(codes[:1024].long().to(device)).std().clamp_min(1e-6))
         pixelcnn = PixelCNN(PixelCNNConfig.for_model(model.config.codes, model.config.grid, model.latent_dim, **settings))
-        train_stage("prior", pixelcnn, data, config.prior_steps, config.prior_batch_size, config, run, device)
+        pixelcnn.set_codebook(model.codebook)
+        pairs = data if config.prior_jitter < 0 else JitteredPairs(pictures.image, first, model, config.prior_jitter, rows)
+        fit_stage(run, "prior", pixelcnn, pairs, config.prior_steps, config.prior_batch_size, config.seed, device, clip=1.0)
         save(pixelcnn, folder, {"model": sha})
     prior = AffordancePrior(pixelcnn.to(device).eval(), model)
-    rows = np.random.default_rng(config.seed).integers(n, size=min(n, 512))
+    some = np.random.default_rng(config.seed).integers(len(data), size=min(n, 512))
     with torch.no_grad():
-        targets, context = data.batch(rows)
+        targets, context = data.batch(some)
         nats = -float(prior.pixelcnn.log_prob(targets, context).mean()) / model.config.grid**2
     return prior, nats
 
@@ -172,10 +145,7 @@ def report(
     metrics = read_metrics(run.path)
     page.section("Learning curves")
     for name, title in (("model.loss", "Latent model"), ("prior.loss", "Prior")):
-        points = [(s, v) for s, v in zip(metrics["step"], metrics.get(name, []), strict=False) if v is not None]
-        if points:
-            figure, axes = chart(title, "gradient step", "loss")
-            axes.plot(*zip(*points, strict=True))
+        if figure := metric_chart(metrics, {name: ""}, title, "gradient step", "loss"):
             page.figure(figure)
     page.section("The command").command(
         f"imagoal train data={config.data} steps={config.steps} prior_steps={config.prior_steps} seed={config.seed}"

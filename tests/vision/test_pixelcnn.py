@@ -11,12 +11,14 @@ from vision.protocols import LatentPrior
 from vision.vqvae import VQVAE, VQVAEConfig
 
 
-def small(grid: int = 5, codes: int = 6, kernel: int = 7, layers: int = 4, context_dim: int = 7, local_context: bool = False) -> PixelCNN:
+def small(grid: int = 5, codes: int = 6, kernel: int = 7, layers: int = 4, context_dim: int = 7, blocks: int = 0) -> PixelCNN:
     torch.manual_seed(0)
     config = PixelCNNConfig(
-        layers=layers, width=8, head=16, codes=codes, grid=grid, context_dim=context_dim, kernel=kernel, local_context=local_context
+        layers=layers, width=8, head=16, codes=codes, grid=grid, context_dim=context_dim, kernel=kernel, context_blocks=blocks
     )
-    return PixelCNN(config).eval()
+    model = PixelCNN(config).eval()
+    model.set_codebook(torch.randn(codes, context_dim // grid**2))
+    return model
 
 
 @pytest.mark.parametrize("kernel", [3, 5, 7])
@@ -24,7 +26,7 @@ def test_a_cell_sees_every_cell_before_it_and_no_other(kernel):
     model, g = small(kernel=kernel, layers=6).double(), 5
     x = torch.randn(1, g, g, 8, dtype=torch.float64, requires_grad=True)
     context = torch.randn(1, 7, dtype=torch.float64)
-    h = model._stacks(x, model._biases(context))
+    h = model._stacks(x, model._condition(context)[0])
     for i in range(g * g):
         (gradient,) = torch.autograd.grad(h[0, i // g, i % g].square().sum(), x, retain_graph=True)
         seen = gradient.abs().sum((0, 3)).flatten() > 0
@@ -32,10 +34,11 @@ def test_a_cell_sees_every_cell_before_it_and_no_other(kernel):
         assert seen[:i].all(), f"cell {i} is blind to {(~seen[:i]).nonzero().flatten().tolist()}"
 
 
-def test_probabilities_of_all_grids_sum_to_one():
-    model = small(grid=2, codes=3).double()
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_probabilities_of_all_grids_sum_to_one(blocks):
+    model = small(grid=2, codes=3, context_dim=8, blocks=blocks).double()
     grids = torch.tensor(list(itertools.product(range(3), repeat=4))).view(-1, 2, 2)
-    for context in torch.randn(2, 7, dtype=torch.float64):
+    for context in torch.randn(2, 8, dtype=torch.float64):
         log_p = model.log_prob(grids, context.expand(len(grids), -1))
         assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-5)
 
@@ -69,17 +72,39 @@ def test_cached_sampling_equals_slow_sampling(grid, kernel, layers):
     assert not torch.equal(fast, model.sample_codes(context, uniforms.flip(0)))
 
 
-def test_cached_sampling_equals_slow_sampling_with_local_context():
-    model = small(grid=4, kernel=5, layers=3, local_context=True, context_dim=4 * 4 * 3)
+@pytest.mark.parametrize(("grid", "kernel", "layers", "blocks"), [(2, 3, 1, 1), (4, 5, 3, 2), (6, 5, 3, 3)])
+def test_cached_sampling_equals_slow_sampling_with_a_map_of_the_context(grid, kernel, layers, blocks):
+    model = small(grid=grid, kernel=kernel, layers=layers, blocks=blocks, context_dim=grid * grid * 3)
     for parameter in model.parameters():
         parameter.data.mul_(1.7)
-    context, uniforms = torch.randn(16, 48), torch.rand(16, 16)
-    fast = model.sample_codes(context, uniforms)
-    assert torch.equal(fast, model.sample_codes_slow(context, uniforms))
-    moved = context.view(16, 3, 4, 4).clone()
-    moved[:, :, 3, 3] += 1.0  # far from the first cell: only the last cells' head sees it, beside the global bias
-    near = (model._around(moved.flatten(1)) - model._around(context)).abs().sum((0, 3))
-    assert near[3, 3] > 0 and near[0, 0] == 0
+    context, uniforms = torch.randn(16, grid * grid * 3), torch.rand(16, grid * grid)
+    for temperature in (1.0, 0.5):
+        fast = model.sample_codes(context, uniforms, temperature=temperature)
+        assert torch.equal(fast, model.sample_codes_slow(context, uniforms, temperature=temperature))
+    assert not torch.equal(fast, model.sample_codes(context.flip(0), uniforms)), "the context matters"
+
+
+def test_a_map_tells_every_cell_what_the_context_has_nearby():
+    model = small(grid=6, blocks=1, context_dim=6 * 6 * 3)
+    context = torch.randn(1, 3, 6, 6)
+    moved = context.clone()
+    moved[:, :, 5, 5] += 1.0
+    for a, b in zip(model._condition(context.flatten(1))[0], model._condition(moved.flatten(1))[0], strict=True):
+        near = (a - b).abs().sum((0, 3))
+        assert near[5, 5] > 0 and near[0, 0] == 0  # one block sees two cells far
+
+
+def test_codes_of_equal_vectors_share_what_is_learned():
+    """By vectors, two codes differ only in a bias: the logits of equal vectors are equal when the biases are."""
+    model = small(grid=4, blocks=2, context_dim=48)
+    model.vectors[3] = model.vectors[1]
+    logits = model.logits(torch.randint(6, (2, 4, 4)), torch.randn(2, 48))
+    assert torch.allclose(logits[..., 3], logits[..., 1]) and not torch.allclose(logits[..., 2], logits[..., 1])
+
+
+def test_a_context_that_is_not_on_the_grid_has_no_map():
+    with pytest.raises(ValueError, match="needs a context on the 4x4 grid"):
+        small(grid=4, blocks=1, context_dim=47)
 
 
 def test_samples_follow_the_model():
@@ -117,6 +142,7 @@ def test_prior_samples_latents_of_one_scene_or_many():
     assert torch.equal(sample(10, contexts[0]), sample(10, contexts[:1].expand(10, -1)))
     codes = prior.sample_codes(10, contexts, generator=torch.Generator().manual_seed(1))
     assert torch.allclose(prior.log_prob(z, contexts), pixelcnn.log_prob(codes, contexts))
+    assert prior.temperature == 1 and AffordancePrior(pixelcnn, vqvae, temperature=0.5).temperature == 0.5
     with pytest.raises(ValueError, match="need a context of shape"):
         prior.sample(3, contexts)
     with pytest.raises(ValueError, match="does not fit"):

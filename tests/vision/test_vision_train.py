@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 
-from vision.data import CodePairs, ImageData, first_rows
+from vision.data import CodePairs, ImageData, JitteredPairs, first_rows, jitter, later_rows
 from vision.pixelcnn import PixelCNN, PixelCNNConfig
 from vision.train import encode_dataset, fit
 from vision.vqvae import VQVAE, VQVAEConfig
@@ -110,6 +110,54 @@ def test_the_prior_learns_and_resumes():
     possible = (samples.flatten(1)[:, None] == codes[:3]).all(-1).any(1)
     assert possible.float().mean() > 0.9
     assert samples.flatten(1).unique(dim=0).shape[0] >= 3
+
+
+def test_later_rows_are_the_ends_of_episodes():
+    start, end = np.array([0, 5, 6]), np.array([5, 6, 10])
+    assert later_rows(start, end, 0.5).tolist() == [2, 3, 4, 5, 8, 9]
+    assert later_rows(start, end, 1.0).tolist() == [4, 5, 9]
+    assert later_rows(start, end, 0.0).tolist() == list(range(10))
+    with pytest.raises(ValueError, match="must lie in"):
+        later_rows(start, end, 1.5)
+
+
+def test_jitter_changes_the_pictures_of_a_scene_alike():
+    images = np.random.default_rng(0).integers(10, 100, (64, 1, 4, 4, 3), np.uint8).repeat(2, 1)
+    out = jitter(images, 0.0, np.random.default_rng(1))
+    assert out.shape == images.shape and out.dtype == np.uint8 and (out[:, 0] == out[:, 1]).all()
+    assert (np.sort(out.reshape(64, -1)) == np.sort(images.reshape(64, -1))).all(), "orders and mirrors, no new numbers"
+    same = [(x == y).all() for x, y in zip(out, images, strict=True)]
+    assert 0 < sum(same) < 20, "a twelfth stays as it is"
+    bright = jitter(np.full_like(images, 250), 0.5, np.random.default_rng(1))
+    assert bright.max() == 255 and bright.min() < 200, "clipped, not wrapped round"
+    assert (bright == bright[:, :1, :1, :1]).all()
+
+
+def test_jittered_pairs_repeat_and_without_effect_are_code_pairs():
+    torch.manual_seed(0)
+    model, images = VQVAE(VQVAEConfig(image_size=16, grid=4, codes=8)).eval(), np.full((12, 16, 16, 3), 120, np.uint8)
+    images += np.arange(12, dtype=np.uint8)[:, None, None, None] * 10  # greys, which neither mirrors nor orders change
+    first, rows = np.repeat([0, 4, 8], 4), np.array([2, 3, 6, 7, 10, 11])
+    pairs = JitteredPairs(images, first, model, 0.0, rows)
+    assert len(pairs) == 6
+    plain = CodePairs(encode_dataset(model, images), first, model.lookup, rows).batch(np.array([0, 3, 5]))
+    for a, b in zip(pairs.batch(np.array([0, 3, 5])), plain, strict=True):
+        assert torch.equal(a.to(b.dtype), b)
+    strong = JitteredPairs(images, first, model, 0.5, rows)
+    assert all(torch.equal(a, b) for a, b in zip(strong.batch(np.arange(6)), strong.batch(np.arange(6)), strict=True))
+
+
+def test_a_learning_rate_that_decays_is_resumed_where_it_was():
+    codes, first = torch.randint(6, (8, 4), dtype=torch.int16), np.zeros(8, np.int64)
+    data = CodePairs(codes, first, lambda c: c.float())
+    config = PixelCNNConfig(layers=2, width=8, head=8, codes=6, grid=2, context_dim=4, kernel=3, learning_rate=1e-2, decay=True)
+    torch.manual_seed(0)
+    model, half, saved = PixelCNN(config), PixelCNN(config), {}
+    fit(model, data, 20, batch_size=4, checkpoint=lambda step, state: saved.update({step: state}), checkpoint_every=1)
+    fit(half, data, 20, batch_size=4, resume=saved[10])
+    assert all(torch.equal(value, half.state_dict()[key]) for key, value in model.state_dict().items())
+    moved = [sum((saved[i + 1][key] - saved[i][key]).abs().sum() for key in saved[i] if key.startswith("model.")) for i in (2, 18)]
+    assert moved[1] < 0.2 * moved[0]
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_step():
