@@ -27,7 +27,7 @@ class BCConfig:
     policy_std: float = 0.15
     """fixed std of the Gaussian policy; 0: learned"""
     encoder: str = "mlp"
-    """mlp | difference (latent, goal - latent) | conv (spatial latents)"""
+    """mlp | difference (goal - latent, and the hand) | conv (spatial latents)"""
     channels: int = 32
     """of the conv encoder's first layer"""
     max_grad_norm: float = 0.0

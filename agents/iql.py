@@ -53,7 +53,7 @@ class IQLConfig:
     layer_norm: bool = True
     """LayerNorm in Q and V"""
     encoder: str = "mlp"
-    """mlp | difference (latent, goal - latent) | conv (spatial latents)"""
+    """mlp | difference (goal - latent, and the hand) | conv (spatial latents)"""
     channels: int = 32
     """of the conv encoder's first layer"""
     max_grad_norm: float = 0.0

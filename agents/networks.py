@@ -25,10 +25,11 @@ class FlatTrunk(nn.Module):
 
 
 class DifferenceTrunk(nn.Module):
-    """[latent, goal - latent, waves of the proprio]: what must change stands in the input, and so does a fine sense of place.
+    """[goal - latent, proprio, waves of the proprio]: what must change, and a fine sense of place.
 
-    The same information as `FlatTrunk`, better conditioned: where goal and latent agree the difference is zero, and two numbers of
-    proprioception become 2 + 12 (sine and cosine at three frequencies), not lost beside hundreds of latent numbers.
+    The latent itself is left out: it tells scenes and episodes apart, so that an agent taught by few trajectories of each scene
+    learns them by heart and never looks at the goal (docs/learning.md). Two numbers of proprioception become 2 + 12 (sine and
+    cosine at three frequencies), not lost beside hundreds of latent numbers.
     Raises ValueError where obs is not [latent | proprio] with the goal's latent.
     """
 
@@ -38,12 +39,12 @@ class DifferenceTrunk(nn.Module):
         super().__init__()
         if obs_dim < goal_dim:
             raise ValueError(f"difference encoder: obs_dim {obs_dim} is smaller than goal_dim {goal_dim}")
-        self.features = 2 * goal_dim + (obs_dim - goal_dim) * (1 + 2 * len(self.FREQUENCIES))
+        self.features = goal_dim + (obs_dim - goal_dim) * (1 + 2 * len(self.FREQUENCIES))
 
     def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "B f"]:
         latent, proprio = obs[:, : goal.shape[1]], obs[:, goal.shape[1] :]
         waves = [wave(frequency * proprio) for frequency in self.FREQUENCIES for wave in (torch.sin, torch.cos)]
-        return torch.cat([latent, goal - latent, proprio, *waves], 1)
+        return torch.cat([goal - latent, proprio, *waves], 1)
 
 
 class ConvTrunk(nn.Module):

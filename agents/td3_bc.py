@@ -50,7 +50,7 @@ class TD3BCConfig:
     layer_norm: bool = True
     """LayerNorm in Q"""
     encoder: str = "mlp"
-    """mlp | difference (latent, goal - latent) | conv (spatial latents)"""
+    """mlp | difference (goal - latent, and the hand) | conv (spatial latents)"""
     channels: int = 32
     """of the conv encoder's first layer"""
     max_grad_norm: float = 0.0

@@ -13,7 +13,7 @@ from envs.scenes import HAND_ALPHA, Scene, Thing
 
 HAND_RADIUS = 0.014  # metres
 HAND_LIMIT = 0.235  # metres: the hand stays within this square
-STEP_SIZE = 0.04  # metres the hand's target moves for an action of 1
+STEP_SIZE = 0.06  # metres the hand's target lies ahead for an action of 1; the hand goes four fifths of it in a step
 SUBSTEPS, TIMESTEP = 5, 0.01  # one control step is 50 ms
 WALL, BAR, GAP = 0.008, 0.006, 0.046  # metres: channel walls, handle bars (half widths), gap behind the handle
 
@@ -159,7 +159,7 @@ class Simulation:
         mujoco.mj_forward(self.model, data)
 
     def step(self, data: mujoco.MjData, action: np.ndarray) -> None:
-        """One control step (50 ms): the hand's target moves by action * 4 cm from where the hand is."""
+        """One control step (50 ms): the hand's target is action * 6 cm ahead of where the hand is."""
         target = data.qpos[self._hand] + np.clip(action, -1, 1) * STEP_SIZE
         data.ctrl[:] = np.clip(target, -HAND_LIMIT, HAND_LIMIT)
         mujoco.mj_step(self.model, data, SUBSTEPS)

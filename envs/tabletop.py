@@ -100,8 +100,8 @@ class Tabletop(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     Observation (`observe="image"`): `observation` and `achieved_goal` the picture (H, W, 3) uint8, `desired_goal` the
     goal's picture, `proprio` the hand's position (2,) in [-1, 1]. With `observe="state"`, pictures are replaced by the
-    state vector. Action: the hand's displacement (2,), 1 = 4 cm. Reward: success - 1 (errata), from ground truth:
-    learning never reads it. Never terminates: reaching a goal is no end; time limits truncate.
+    state vector. Action (2,) in [-1, 1]: how far ahead of the hand its target is, 1 = 6 cm. Reward: success - 1 (errata), from
+    ground truth: learning never reads it. Never terminates: reaching a goal is no end; time limits truncate.
 
     Args:
         scene: a scene's name, or "train" / "held_out" for another scene at every reset.
