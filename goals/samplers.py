@@ -6,13 +6,26 @@ A goal sampler is a callable (context (B, z), generator) -> goals (B, z): the co
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from goals.replay import Replay
 from vision.protocols import LatentPrior
 
 GoalSampler = Callable[[Tensor, torch.Generator], Tensor]
+
+
+def pick_novel(
+    distance: Float[Tensor, "B K"], least: float, generator: torch.Generator | None = None
+) -> Int[Tensor, " B"]:
+    """Which of K candidate goals to try: any one farther than `least` from where the episode starts, else the farthest.
+
+    A goal that is reached before the first step teaches nothing, and a prior of what scenes afford also proposes, rightly,
+    that nothing changes.
+    """
+    lottery = 1.0 + torch.rand(distance.shape, generator=generator, device=distance.device)
+    farthest = distance / (1.0 + distance)  # below 1, in the order of the distances
+    return torch.where(distance > least, lottery, farthest).argmax(1)
 
 
 class PriorGoals:

@@ -134,7 +134,6 @@ class Policy:
     pretrain: dict[str, Any]  # config.yaml of the pretrain run at its root
     threshold: float  # of the sparse reward
     run: Path
-    state: dict[str, Any]
 
 
 def pretrain_config(run: str) -> dict[str, Any]:
@@ -164,4 +163,4 @@ def load_policy(run: str, device: torch.device) -> Policy:
     agent = make_agent(pretrain["agent"]["name"], own("agent", None, dict(pretrain["agent"]), "agent", ""), eyes, 2, device)
     with explained(f"policy {run}"):
         agent.restore(found.tensors)
-    return Policy(agent, eyes, settings, pretrain, found.state["threshold"], path, found.state)
+    return Policy(agent, eyes, settings, pretrain, found.state["threshold"], path)

@@ -57,7 +57,6 @@ class Rollout(NamedTuple):
     action: Tensor  # (n, T, a)
     states: np.ndarray  # (n, T + 1, s)
     images: np.ndarray | None  # (n, T + 1, H, W, 3) uint8, where kept
-    switched: np.ndarray  # (n, T) whether the follower went on to its next subgoal
 
 
 @torch.no_grad()
@@ -84,7 +83,7 @@ def roll_out(
     images, proprio = world.images(), world.proprio()
     codes = eyes.codes(images)
     latents = eyes.latents(codes).clone()
-    kept, seen, felt, done, states, switched = [images], [codes], [proprio], [], [world.states()], []
+    kept, seen, felt, done, states = [images], [codes], [proprio], [], [world.states()]
     act: Any = agent.act
     for _ in range(horizon):
         aim = goal.goal() if isinstance(goal, SubgoalFollower) else goal
@@ -93,7 +92,8 @@ def roll_out(
         images, proprio = world.images(), world.proprio()
         codes = eyes.codes(images)
         latents = eyes.latents(codes).clone()
-        switched.append(follow(goal, latents))
+        if isinstance(goal, SubgoalFollower):
+            goal.observe(latents)
         if keep_images:
             kept.append(images)
         seen.append(codes)
@@ -106,12 +106,4 @@ def roll_out(
         torch.stack(done, 1),
         np.stack(states, 1),
         np.stack(kept, 1) if keep_images else None,
-        np.stack(switched, 1),
     )
-
-
-def follow(goal: Tensor | SubgoalFollower, latents: Tensor) -> np.ndarray:
-    """Tells a follower what was seen; (n,) whether each episode went on to its next subgoal."""
-    if isinstance(goal, SubgoalFollower):
-        return goal.observe(latents).cpu().numpy()
-    return np.zeros(len(latents), bool)

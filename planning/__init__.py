@@ -10,7 +10,7 @@ from planning.generator import SubgoalCVAE, SubgoalCVAEConfig
 from planning.levels import plan_levels
 from planning.memory import MemoryConfig, PlanMemory
 from planning.mppi import MPPIResult, mppi
-from planning.pairs import subgoal_chains, subgoal_pairs
+from planning.pairs import SubgoalPairs, subgoal_chains, subgoal_pairs
 from planning.planner import Plan, PlannerConfig, SubgoalPlanner
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "SubgoalCVAE",
     "SubgoalCVAEConfig",
     "SubgoalFollower",
+    "SubgoalPairs",
     "SubgoalPlanner",
     "mppi",
     "plan_levels",

@@ -4,8 +4,11 @@ PTP (Fang et al., 2022): a generator of level l learns p(z_{t+delta} | z_t) with
 Episode e is rows [start[e], end[e]), its final observation included (the columns' convention).
 """
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 
@@ -50,3 +53,30 @@ def subgoal_pairs(
     """Rows (t, min(t + d, last row of the episode)), d uniform on [delta[0], delta[1]]; see `subgoal_chains`."""
     rows = subgoal_chains(start, end, delta, 1, batch, generator)
     return rows[0], rows[1]
+
+
+class SubgoalPairs:
+    """Batches (z_t, z_{t + delta}) for training a generator: codes (N, cells), turned into latents by `lookup`.
+
+    A batch is a function of the rows asked for, which are only its seed: the same rows, as when a run resumes, give the same.
+    """
+
+    def __init__(
+        self,
+        codes: Int[Tensor, "N cells"],
+        start: Int64[Tensor, "E"],
+        end: Int64[Tensor, "E"],
+        delta: tuple[int, int],
+        lookup: Callable[[Int[Tensor, "B cells"]], Float[Tensor, "B z"]],
+    ):
+        self.codes, self.start, self.end, self.delta, self.lookup = codes, start, end, delta, lookup
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @torch.no_grad()
+    def batch(self, rows: Int[np.ndarray, "B"]) -> tuple[Tensor, ...]:
+        """Two latents (B, z)."""
+        seed = int(np.random.SeedSequence(rows.tolist()).generate_state(1)[0])
+        pairs = subgoal_pairs(self.start, self.end, self.delta, len(rows), torch.Generator().manual_seed(seed))
+        return tuple(self.lookup(self.codes[at].long()) for at in pairs)

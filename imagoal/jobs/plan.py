@@ -14,8 +14,8 @@ from imagoal.config import PlanConfig
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import FIRST_SEED, seeded
 from imagoal.figures import bars_with_intervals, chart
+from imagoal.fitting import fit_stage
 from imagoal.loading import Policy, load_policy, open_trajectories, pick_device, stamped_codes
-from imagoal.progress import progress
 from imagoal.report import Report
 from imagoal.rollout import Rollout, roll_out
 from imagoal.run import RunFolder, latest_checkpoint, read_config
@@ -26,8 +26,8 @@ from planning import (
     SubgoalCVAE,
     SubgoalCVAEConfig,
     SubgoalFollower,
+    SubgoalPairs,
     SubgoalPlanner,
-    subgoal_pairs,
 )
 
 SHOWN = 4
@@ -114,24 +114,8 @@ def make_planner(config: PlanConfig, run: RunFolder, policy: Policy, device: tor
     scale = float(eyes.latents(codes[:512].to(device)).std())
     settings = {**vars(config.generator), "latent_shape": eyes.model.grid_shape, "latent_scale": scale}
     generator = SubgoalCVAE(SubgoalCVAEConfig(**settings)).to(device)
-    optimizer = torch.optim.Adam(generator.parameters(), lr=generator.config.learning_rate, fused=True)
-    saved, begin = run.load_checkpoint("generator"), 0
-    if saved:
-        generator.load_state_dict(saved.tensors)
-        begin = int(saved.state["step"])
-    draws = seeded(config.seed, 22)
-    with progress("subgoal generator", config.generator_steps, begin) as bar:
-        for step in range(begin + 1, config.generator_steps + 1):
-            rows = subgoal_pairs(start, end, (config.subgoal_low, config.subgoal_high), 256, draws)
-            z0, z1 = (eyes.latents(codes[r].to(device)).clone() for r in rows)
-            loss, metrics = generator.loss(z0, z1)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            bar.advance(1)
-            if step % 100 == 0:
-                run.log(step, **metrics)
-    run.checkpoint("generator", dict(generator.state_dict()), {"step": config.generator_steps})
+    pairs = SubgoalPairs(codes.to(device), start, end, (config.subgoal_low, config.subgoal_high), lambda c: eyes.latents(c).clone())
+    fit_stage(run, "generator", generator, pairs, config.generator_steps, 256, config.seed, device)
     hand = torch.zeros(1, 2, device=device)
 
     def value(a: Tensor, b: Tensor) -> Tensor:

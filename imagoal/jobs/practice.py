@@ -17,11 +17,12 @@ from envs.tabletop import TabletopBatch
 from goals.relabel import HindsightSampler, MixedSampler
 from goals.replay import Replay
 from goals.rewards import ChangedCellsReward, SparseReward
+from goals.samplers import pick_novel
 from imagoal.compose import own
 from imagoal.config import PracticeConfig
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import Evaluation, evaluate, seeded
-from imagoal.figures import bars_with_intervals, chart
+from imagoal.figures import bars_with_intervals, chart, metric_chart
 from imagoal.films import save_film
 from imagoal.loading import (
     Policy,
@@ -104,15 +105,24 @@ def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gy
     sampler = MixedSampler(prior_data, practised, config.practised_share)
     if config.bc_weight >= 0 and hasattr(policy.agent, "set_bc_weight"):
         cast(Any, policy.agent).set_bc_weight(config.bc_weight)
-    return Gym(policy, world, prior_data, replay, sampler, reward, goal_source(config, policy, codes))
+    return Gym(policy, world, prior_data, replay, sampler, reward, goal_source(config, policy, codes, reward))
 
 
-def goal_source(config: PracticeConfig, policy: Policy, codes: Tensor) -> GoalSource:
-    """Imagined goals of this scene, or frames of the prior data, which show other scenes."""
-    if config.goal_source == "affordance":
-        prior = load_prior(policy.pretrain["model"], policy.eyes)
-        return lambda latents, generator: prior.sample_codes(len(latents), latents, generator=generator).flatten(1)
-    return lambda latents, generator: codes[torch.randint(len(codes), (len(latents),), generator=generator)].long()
+def goal_source(config: PracticeConfig, policy: Policy, codes: Tensor, reward: SparseReward | ChangedCellsReward) -> GoalSource:
+    """Imagined goals of this scene that are not reached already, or frames of the prior data, which show other scenes."""
+    if config.goal_source != "affordance":
+        return lambda latents, generator: codes[torch.randint(len(codes), (len(latents),), generator=generator)].long()
+    eyes, k, least = policy.eyes, config.candidates, config.novelty * policy.threshold
+    prior = load_prior(policy.pretrain["model"], eyes)
+
+    def imagine(latents: Tensor, generator: torch.Generator) -> Tensor:
+        contexts = latents.repeat_interleave(k, 0)  # (n * k, z)
+        candidates = prior.sample_codes(len(contexts), contexts, generator=generator).flatten(1)
+        distance = reward.distance(eyes.latents(candidates).clone(), contexts).view(-1, k)
+        chosen = pick_novel(distance, least, generator)
+        return candidates.view(-1, k, candidates.shape[1])[torch.arange(len(chosen), device=chosen.device), chosen]
+
+    return imagine
 
 
 def judge(config: PracticeConfig, gym: Gym, keep_images: bool = False) -> Evaluation:
@@ -209,7 +219,9 @@ def report(config: PracticeConfig, run: RunFolder, gym: Gym, attempts: dict[str,
     bars_with_intervals(axes, ["before", "after"], [result["success_before"], result["success_after"]],
                         [result["success_before_ci95"], result["success_after_ci95"]])  # fmt: skip
     page.figure(figure, "Bars: share of goals reached; whiskers: 95% Wilson intervals over episodes.")
-    curves(page, run)
+    lines = {"success": "true goals reached (evaluation)", "reached": "imagined goals reached (its own judgement)"}
+    if figure_of_curves := metric_chart(read_metrics(run.path), lines, "While practising", "attempts", "share", 2.6):
+        page.figure(figure_of_curves)
     page.section("Imagined and tried", "Left to right: the start, the goal that was imagined (decoded), and the attempt at it.")
     for name, (rollout, goals) in attempts.items():
         page.grid([strip_of(rollout, i, goals[i]) for i in range(min(3, len(goals)))], caption=name)
@@ -230,15 +242,3 @@ def strip_of(rollout: Rollout, i: int, goal: np.ndarray, frames: int = 8) -> lis
     shown = rollout.images[i]
     picks = np.linspace(0, len(shown) - 1, frames + 1).astype(int)[1:]
     return [shown[0], goal, *shown[picks]]
-
-
-def curves(page: Report, run: RunFolder) -> None:
-    """Success and the share of imagined goals reached, against attempts."""
-    metrics = read_metrics(run.path)
-    figure, axes = chart("While practising", "attempts", "share", height=2.6)
-    for name, label in (("success", "true goals reached (evaluation)"), ("reached", "imagined goals reached (its own judgement)")):
-        points = [(s, v) for s, v in zip(metrics["step"], metrics.get(name, []), strict=False) if v is not None]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=label)
-    axes.legend(frameon=False)
-    page.figure(figure)

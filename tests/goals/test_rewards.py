@@ -13,7 +13,7 @@ from goals.rewards import (
     lag_distances,
     make_reward,
 )
-from goals.samplers import FixedGoals, PriorGoals, ReplayGoals
+from goals.samplers import FixedGoals, PriorGoals, ReplayGoals, pick_novel
 
 
 def walk(speed: float = 0.5, rows: int = 50) -> Replay:
@@ -93,3 +93,10 @@ def test_goal_samplers_give_one_goal_per_context() -> None:
     assert FixedGoals(goals)(context.repeat(20, 1), g).unique(dim=0).tolist() == goals.tolist()
     with pytest.raises(ValueError, match="at least one"):
         FixedGoals(torch.zeros(0, 2))
+
+
+def test_pick_novel_takes_any_goal_far_enough_else_the_farthest() -> None:
+    distance = torch.tensor([[0.1, 5.0, 0.2, 3.0], [0.3, 0.1, 0.9, 0.2]])
+    picks = torch.stack([pick_novel(distance, 1.0, torch.Generator().manual_seed(seed)) for seed in range(40)])
+    assert set(picks[:, 0].tolist()) == {1, 3}
+    assert set(picks[:, 1].tolist()) == {2}
