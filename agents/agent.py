@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from agents.networks import DeterministicPolicy, GaussianPolicy
 from goals.batch import Batch
 
 
@@ -20,6 +21,7 @@ class Agent(nn.Module):
     goal_scale: Tensor
     goal_shift: Tensor
     noise_seed: Tensor
+    policy: DeterministicPolicy
 
     def __init__(self, obs_dim: int, goal_dim: int, action_dim: int, max_grad_norm: float = 0.0):
         super().__init__()
@@ -86,6 +88,25 @@ class Agent(nn.Module):
             self._generator.manual_seed(self._seed + self.step)
             self._noise_step = self.step
         return torch.randn(like.shape, generator=self._generator, device=like.device)
+
+    # ---------------------------------------------------------------- acting
+    @property
+    def exploration_std(self) -> Tensor | float:
+        """Standard deviation of the noise that explores: the policy's own."""
+        assert isinstance(self.policy, GaussianPolicy)
+        return self.policy.std
+
+    @torch.no_grad()
+    def act(
+        self,
+        obs: Float[Tensor, "B o"],
+        goal: Float[Tensor, "B g"],
+        explore: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "B a"]:
+        """Actions in [-1, 1]: the policy's mean, with Gaussian noise of `exploration_std` to explore."""
+        mean: Tensor = self.policy(*self.scaled(obs, goal))
+        return explore_around(mean, self.exploration_std, generator) if explore else mean
 
     # ---------------------------------------------------------------- checkpoints
     def checkpoint(self) -> dict[str, Tensor]:

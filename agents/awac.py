@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, explore_around
+from agents.agent import Agent
 from agents.networks import Critic, GaussianPolicy, GridShape, Trunk, make_trunk
 from agents.operations import exp_weights, polyak, softmax_weights, td_target
 from goals.batch import Batch
@@ -75,6 +75,8 @@ def make_weights(config: AWACConfig) -> Callable[[Tensor], Tensor]:
 
 class AWAC(Agent):
     """Advantage-weighted actor-critic, goal-conditioned. Raises ValueError for unknown weights, baseline or encoder."""
+
+    policy: GaussianPolicy
 
     def __init__(
         self,
@@ -150,18 +152,6 @@ class AWAC(Agent):
         self.descend("policy", policy_loss)
         polyak(self.target_critic.parameters(), self.critic.parameters(), self.config.target_rate)
         return critic_metrics | policy_metrics
-
-    @torch.no_grad()
-    def act(
-        self,
-        obs: Float[Tensor, "B o"],
-        goal: Float[Tensor, "B g"],
-        explore: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "B a"]:
-        """Actions in [-1, 1]: the mean, or a sample to explore."""
-        mean = self.policy(*self.scaled(obs, goal))
-        return explore_around(mean, self.policy.std, generator) if explore else mean
 
     @torch.no_grad()
     def value(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, " B"]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, explore_around
+from agents.agent import Agent
 from agents.networks import GaussianPolicy, GridShape, make_trunk
 from goals.batch import Batch
 
@@ -36,6 +36,8 @@ class BCConfig:
 
 class BC(Agent):
     """Goal-conditioned behaviour cloning. It has no value function."""
+
+    policy: GaussianPolicy
 
     def __init__(
         self,
@@ -65,15 +67,3 @@ class BC(Agent):
         loss, metrics = self.policy_loss(self.prepare(batch))
         self.descend("policy", loss)
         return metrics
-
-    @torch.no_grad()
-    def act(
-        self,
-        obs: Float[Tensor, "B o"],
-        goal: Float[Tensor, "B g"],
-        explore: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "B a"]:
-        """Actions in [-1, 1]: the mean, or a sample to explore."""
-        mean = self.policy(*self.scaled(obs, goal))
-        return explore_around(mean, self.policy.std, generator) if explore else mean

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, explore_around
+from agents.agent import Agent
 from agents.networks import Critic, GaussianPolicy, GridShape, Trunk, Value, make_trunk
 from agents.operations import exp_weights, expectile_loss, polyak, q_scale, td_target
 from goals.batch import Batch
@@ -63,6 +63,7 @@ class IQLConfig:
 class IQL(Agent):
     """Implicit Q-learning, goal-conditioned. Raises ValueError for an unknown extraction or encoder."""
 
+    policy: GaussianPolicy
     bc_weight: Tensor
 
     def __init__(
@@ -149,18 +150,6 @@ class IQL(Agent):
         self.descend("critic", critic_loss)
         polyak(self.target_critic.parameters(), self.critic.parameters(), self.config.target_rate)
         return value_metrics | critic_metrics | policy_metrics | {"advantage": advantage.mean()}
-
-    @torch.no_grad()
-    def act(
-        self,
-        obs: Float[Tensor, "B o"],
-        goal: Float[Tensor, "B g"],
-        explore: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "B a"]:
-        """Actions in [-1, 1]: the mean, or a sample to explore."""
-        mean = self.policy(*self.scaled(obs, goal))
-        return explore_around(mean, self.policy.std, generator) if explore else mean
 
     @torch.no_grad()
     def value(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, " B"]:

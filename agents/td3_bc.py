@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, explore_around
+from agents.agent import Agent
 from agents.networks import Critic, DeterministicPolicy, GridShape, Trunk, make_trunk
 from agents.operations import polyak, q_scale, td_target
 from goals.batch import Batch
@@ -130,17 +130,10 @@ class TD3BC(Agent):
             polyak(self.target_policy.parameters(), self.policy.parameters(), self.config.target_rate)
         return metrics
 
-    @torch.no_grad()
-    def act(
-        self,
-        obs: Float[Tensor, "B o"],
-        goal: Float[Tensor, "B g"],
-        explore: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "B a"]:
-        """Actions in [-1, 1], with Gaussian noise to explore."""
-        action = self.policy(*self.scaled(obs, goal))
-        return explore_around(action, self.config.exploration_noise, generator) if explore else action
+    @property
+    def exploration_std(self) -> float:
+        """Set by the config; the policy is deterministic."""
+        return self.config.exploration_noise
 
     @torch.no_grad()
     def value(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, " B"]:

@@ -6,6 +6,7 @@ A case's `measure(seconds)` spends about that long and returns one number. Setti
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from imagoal.compose import load, name_of
 from planning.generator import SubgoalCVAE
 from planning.planner import SubgoalPlanner
 from vision.data import ImageData
-from vision.pixelcnn import PixelCNN, PixelCNNConfig
+from vision.pixelcnn import PixelCNN
 from vision.train import fit
 from vision.vqvae import VQVAE
 
@@ -132,10 +133,8 @@ def prior(name: str, vision: str, sizes: tuple[int, ...], compared: int) -> Iter
     """Goals imagined per second, with work cached; for batches of `compared` also by one full pass for every cell."""
     config = load("train", ["data=-", f"vision={vision}"])
     grid, z = config.vision.grid, config.vision.code_dim * config.vision.grid**2
-    chosen = config.prior
-    model = PixelCNN(
-        PixelCNNConfig(chosen.layers, chosen.width, chosen.head, config.vision.codes, grid, z, chosen.kernel)
-    ).eval()
+    model = PixelCNN(replace(config.prior, codes=config.vision.codes, grid=grid, context_dim=z)).eval()
+    model.set_codebook(torch.randn(config.vision.codes, config.vision.code_dim))
     for size in sizes:
         context, uniforms = torch.randn(size, z), torch.rand(size, grid**2)
         metric = f"{name}.samples_per_s.batch_{size}"

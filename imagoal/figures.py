@@ -66,7 +66,7 @@ def metric_chart(
         if points:
             axes.plot(*zip(*points, strict=True), label=label)
     if any(lines.values()):
-        axes.legend()
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure if axes.lines else None
 
 

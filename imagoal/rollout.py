@@ -1,6 +1,6 @@
 """Episodes in lockstep: every copy of the scene steps at once, and each picture is encoded exactly once."""
 
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -84,10 +84,9 @@ def roll_out(
     codes = eyes.codes(images)
     latents = eyes.latents(codes).clone()
     kept, seen, felt, done, states = [images], [codes], [proprio], [], [world.states()]
-    act: Any = agent.act
     for _ in range(horizon):
         aim = goal.goal() if isinstance(goal, SubgoalFollower) else goal
-        action = act(eyes.observation(latents, proprio), aim, explore, generator)
+        action = agent.act(eyes.observation(latents, proprio), aim, explore, generator)
         world.step(action.cpu().numpy())
         images, proprio = world.images(), world.proprio()
         codes = eyes.codes(images)

@@ -17,7 +17,7 @@ A grid then costs about as much as one pass over it, where the plain way (`sampl
 Shape suffixes in comments: n samples or batch, g side of the grid, w width, k kernel, r = k // 2, q = 2 * w.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -66,17 +66,6 @@ class PixelCNNConfig:
             raise ValueError(
                 f"PixelCNNConfig: context_blocks needs a context on the {self.grid}x{self.grid} grid, not {self.context_dim} numbers"
             )
-
-    @classmethod
-    def for_model(cls, codes: int, grid: int, context_dim: int, **settings: int | float) -> "PixelCNNConfig":
-        """The config that fits a VQ-VAE, with the settings (layers, width, head, kernel, ...) of a `prior:` block.
-
-        Raises ValueError for an unknown setting.
-        """
-        known = [field.name for field in fields(cls) if field.name not in ("codes", "grid", "context_dim")]
-        if unknown := sorted(set(settings) - set(known)):
-            raise ValueError(f"prior: unknown settings {unknown}; known are {', '.join(known)}")
-        return cls(codes=codes, grid=grid, context_dim=context_dim, **settings)  # type: ignore[arg-type]
 
 
 def gate(x: Float[Tensor, "*b q"]) -> Float[Tensor, "*b w"]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from imagoal.config import DemoConfig
 from imagoal.report import Report
-from imagoal.run import RunFolder
+from imagoal.run import RunFolder, read_config
 from imagoal.stages import pipeline, times, two_stage
 
 NAMES = {"collect": "data", "train": "model", "pretrain": "policy", "practice": "practice-affordance", "plan": "plan"}
@@ -54,9 +54,10 @@ def report(config: DemoConfig, run: RunFolder, results: dict[str, dict[str, Any]
         ("Final goal only", f"{100 * plan['final_goal_only.success']:.0f}%", "the same policy and goals without a plan"),
         ("All of it", f"{seconds / 60:.1f} min", "this session, after set-up"),
     ])  # fmt: skip
+    agent = read_config(run.path / NAMES["pretrain"])["agent"]["name"]
     page.section("What happened", (
-        "A hand moved things in training scenes (collect); a VQ-VAE learned to see them and a PixelCNN what a scene affords (train); an agent learned "
-        "to reach goals from that data alone (pretrain). Then, in a scene with other things, places and colours, it imagined goals, tried them, and "
+        "A hand moved things in training scenes (collect); a VQ-VAE learned to see them and a PixelCNN what a scene affords (train); an agent "
+        f"(`{agent}`, the one that learned most in this budget, see docs/learning.md) learned to reach goals from that data alone (pretrain). Then, in a scene with other things, places and colours, it imagined goals, tried them, and "
         "learned from what happened, with no reward or label from outside (practice). Success is judged by the simulator's state, which training never sees."
     ))  # fmt: skip
     page.table(times(results), ["stage", "seconds"], "Wall clock of this session; 0 for stages done in an earlier one.")

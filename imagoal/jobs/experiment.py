@@ -3,6 +3,7 @@
 Every stage is a run folder of its own, so an experiment that was cut off goes on with `resume=true`.
 """
 
+import importlib
 import json
 import os
 import subprocess
@@ -15,10 +16,10 @@ from imagoal.compose import read_experiment
 from imagoal.config import ExperimentConfig
 from imagoal.disk import write_atomic
 from imagoal.errors import UserError
+from imagoal.experiments import EXPERIMENTS
 from imagoal.figures import bars_with_intervals, chart, figure_png
 from imagoal.loading import pick_device
 from imagoal.run import RunFolder
-from imagoal.stages import pipeline, practise, two_stage
 from imagoal.stats import t_interval
 
 Seeds = dict[str, dict[str, list[float]]]  # variant -> metric -> one number per seed
@@ -27,15 +28,16 @@ Seeds = dict[str, dict[str, list[float]]]  # variant -> metric -> one number per
 def main(config: ExperimentConfig) -> None:
     """Run what is missing of the experiment, then write its result file and figure."""
     read_experiment(config.name)
-    if config.name != "demo":
-        raise UserError(f"experiment {config.name} has settings but no comparison yet. There is: imagoal experiment demo")
+    if config.name not in EXPERIMENTS:
+        raise UserError(f"experiment {config.name} has settings but no comparison yet. There are: {', '.join(EXPERIMENTS)}")
+    experiment = importlib.import_module(EXPERIMENTS[config.name])
     run = RunFolder("experiment", config)
     began = time.monotonic()
     earlier = run.load_checkpoint("clock")
     spent = float(earlier.state["seconds"]) if earlier else 0.0
     seeds: Seeds = {}
     for seed in range(config.seeds):
-        for variant, metrics in one_seed(config, run.path / f"seed-{seed}", seed).items():
+        for variant, metrics in experiment.one_seed(config, run.path / f"seed-{seed}", seed).items():
             for name, value in metrics.items():
                 seeds.setdefault(variant, {}).setdefault(name, []).append(value)
         run.checkpoint("clock", {}, {"seconds": spent + time.monotonic() - began})
@@ -43,29 +45,14 @@ def main(config: ExperimentConfig) -> None:
     folder = Path(config.results)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / f"{config.name}.json", (json.dumps(result, indent=1) + "\n").encode())
-    write_atomic(folder / f"{config.name}.png", figure(result))
+    write_atomic(folder / f"{config.name}.png", figure(result, experiment.BARS))
     print(f"experiment: {folder / config.name}.json and .png")
     run.finish({"results": str(folder / f"{config.name}.json")})
 
 
-def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dict[str, float]]:
-    """Seed s collects, trains and pretrains anew, and practises in the s-th held-out scene: variant -> metrics."""
-    scene, n = f"held_out/{seed}", config.episodes
-    stages = pipeline(folder, "demo", seed, n, scene, config.device, config.threads)
-    out = {}
-    for variant, source in (("affordance", "affordance"), ("other_scene_goals", "other_scenes"), ("no_practice", "none")):
-        result = practise(folder, source, "demo", seed, n, scene, config.device, config.threads)
-        out[variant] = {name: float(result[name]) for name in ("success_before", "success_after", "practice_gain")}
-    out["affordance"] |= {f"{name}.seconds": float(r["seconds"]) for name, r in stages.items()}
-    plan = two_stage(folder, "demo", seed, n, scene, config.device, config.threads)
-    for variant in ("planned", "final_goal_only"):
-        out[variant] = {"two_stage.success": float(plan[f"{variant}.success"])}
-    return out
-
-
 def unit(metric: str) -> str:
     """The unit of a metric by its name."""
-    return "s" if metric.endswith("seconds") else "fraction"
+    return "s" if metric.endswith("seconds") else "" if metric.endswith("loss") else "fraction"
 
 
 def as_result(config: ExperimentConfig, seeds: Seeds, seconds: float) -> dict[str, Any]:
@@ -99,18 +86,13 @@ def commit() -> str:
     return head + ("+" if dirty.stdout.strip() else "")
 
 
-def figure(result: dict[str, Any]) -> bytes:
-    """Success before and after for each source of goals, and the two-stage task; every seed a dot."""
-    labels, values, intervals, points = [], [], [], []
-    rows = [(v, m, f"{v.replace('_', ' ')}: {m.removeprefix('success_')}") for v in ("affordance", "other_scene_goals", "no_practice")
-            for m in ("success_before", "success_after")]  # fmt: skip
-    rows += [(v, "two_stage.success", f"two-stage, {v.replace('_', ' ')}") for v in ("planned", "final_goal_only")]
-    for variant, name, label in rows:
-        found = result["variants"][variant][name]
-        labels.append(label)
-        values.append(found["mean"])
-        intervals.append(tuple(found["ci95"] or (found["mean"], found["mean"])))
-        points.append(found["per_seed"])
-    drawing, axes = chart(f"{result['experiment']}: {len(result['seeds'])} seeds, {result['episodes']} episodes each", "", "share of goals", height=4.2)
-    bars_with_intervals(axes, labels, values, intervals, points)
+def figure(result: dict[str, Any], bars: Sequence[tuple[str, str, str]]) -> bytes:
+    """A bar for each (variant, metric, label) with its interval; every seed a dot."""
+    found = [result["variants"][variant][metric] for variant, metric, _ in bars]
+    title = f"{result['experiment']}: {len(result['seeds'])} seeds, {result['episodes']} episodes each"
+    drawing, axes = chart(title, "share of goals", "", height=1.4 + 0.35 * len(bars))
+    bars_with_intervals(
+        axes, [label for *_, label in bars], [f["mean"] for f in found],
+        [tuple(f["ci95"] or (f["mean"], f["mean"])) for f in found], [f["per_seed"] for f in found],
+    )  # fmt: skip
     return figure_png(drawing)

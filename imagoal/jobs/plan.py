@@ -154,7 +154,7 @@ def report(
             tiles.append((title, f"{100 * result[f'{name}.success']:.0f}%", f"95% interval {100 * low:.0f} to {100 * high:.0f}%"))
     page.numbers(tiles)
     if "planned.success" in result:
-        figure, axes = chart("All things as in the goal", "", "share of goals", height=1.9)
+        figure, axes = chart("All things as in the goal", "share of goals", "", height=1.9)
         names = ["planned", "final_goal_only"]
         bars_with_intervals(axes, names, [result[f"{n}.success"] for n in names], [result[f"{n}.success_ci95"] for n in names])
         page.figure(figure)

@@ -68,6 +68,7 @@ def main(config: PracticeConfig) -> None:
     before = judge(config, gym)
     attempts = practise(config, run, gym, before)
     after = judge(config, gym, keep_images=True)
+    run.log(config.episodes, success=after.rate)
     agent = gym.policy.agent
     run.checkpoint("policy", agent.checkpoint(), {"threshold": gym.policy.threshold, "scene": config.scene})
     result: dict[str, Any] = {
@@ -215,7 +216,7 @@ def report(config: PracticeConfig, run: RunFolder, gym: Gym, attempts: dict[str,
         ("Attempts", result["attempts"], f"{config.horizon} steps each, no reward from outside"),
         ("Time", f"{result['seconds']:.0f} s", "this session"),
     ])  # fmt: skip
-    figure, axes = chart("Success at true goals", "", "share of goals", height=1.9)
+    figure, axes = chart("Success at true goals", "share of goals", "", height=1.9)
     bars_with_intervals(axes, ["before", "after"], [result["success_before"], result["success_after"]],
                         [result["success_before_ci95"], result["success_after_ci95"]])  # fmt: skip
     page.figure(figure, "Bars: share of goals reached; whiskers: 95% Wilson intervals over episodes.")

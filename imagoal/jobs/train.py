@@ -1,7 +1,7 @@
 """`imagoal train`: a latent model from pictures, then the prior that imagines what a scene affords."""
 
 import time
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from imagoal.run import RunFolder, read_metrics
 from vision import load, save
 from vision.data import CodePairs, ImageData, JitteredPairs, first_rows, later_rows
 from vision.images import to_uint8
-from vision.pixelcnn import PixelCNN, PixelCNNConfig
+from vision.pixelcnn import PixelCNN
 from vision.prior import AffordancePrior
 from vision.store import describe
 from vision.train import encode_dataset
@@ -82,9 +82,9 @@ def train_prior(
         pixelcnn = load(folder, PixelCNN)
     else:
         torch.manual_seed(config.seed + 1)
-        settings = {k: v for k, v in asdict(config.prior).items() if k not in ("codes", "grid", "context_dim")}
-        settings["context_scale"] = 1.0 / float(model.lookup(codes[:1024].long().to(device)).std().clamp_min(1e-6))
-        pixelcnn = PixelCNN(PixelCNNConfig.for_model(model.config.codes, model.config.grid, model.latent_dim, **settings))
+        scale = 1.0 / float(model.lookup(codes[:1024].long().to(device)).std().clamp_min(1e-6))
+        fitting = {"codes": model.config.codes, "grid": model.config.grid, "context_dim": model.latent_dim, "context_scale": scale}
+        pixelcnn = PixelCNN(replace(config.prior, **fitting))
         pixelcnn.set_codebook(model.codebook)
         pairs = data if config.prior_jitter < 0 else JitteredPairs(pictures.image, first, model, config.prior_jitter, rows)
         fit_stage(run, "prior", pixelcnn, pairs, config.prior_steps, config.prior_batch_size, config.seed, device, clip=1.0)

@@ -172,4 +172,4 @@ def test_the_configs_build_models_that_fit(name, shape):
     model = VQVAE(VQVAEConfig(**values))
     assert model.grid_shape == shape
     assert model.decode(model.encode(images(2, 48))).shape == (2, 3, 48, 48)
-    assert PixelCNNConfig.for_model(model.config.codes, model.config.grid, model.latent_dim, **prior).context_dim
+    PixelCNNConfig(codes=model.config.codes, grid=model.config.grid, context_dim=model.latent_dim, **prior)
