@@ -69,14 +69,16 @@ def train_prior(
 ) -> tuple[AffordancePrior, float]:
     """The prior over the model's codes and its mean nats per code on a sample of the data.
 
-    Pairs are (a later frame | frame 0 of its trajectory); a loose picture is its own trajectory.
+    Pairs are (a later frame | frame 0 of its trajectory). Loose pictures have no first frame: their context is all zeros, and the prior
+    unconditional.
     """
     codes = encode_dataset(model, pictures.image)
     n = len(codes)
     first = first_rows(pictures.columns.start, pictures.columns.end) if pictures.columns else np.arange(n)
     with explained("prior_after"):
         rows = later_rows(pictures.columns.start, pictures.columns.end, config.prior_after) if pictures.columns else np.arange(n)
-    data = CodePairs(codes.to(device), first, model.lookup, rows)
+    lookup = model.lookup if pictures.columns else lambda codes: torch.zeros(len(codes), model.latent_dim, device=device)
+    data = CodePairs(codes.to(device), first, lookup, rows)
     folder, sha = run.path / "prior", describe(run.path / "model")["sha256"]
     if (folder / "config.json").is_file():
         pixelcnn = load(folder, PixelCNN)
@@ -86,7 +88,7 @@ def train_prior(
         fitting = {"codes": model.config.codes, "grid": model.config.grid, "context_dim": model.latent_dim, "context_scale": scale}
         pixelcnn = PixelCNN(replace(config.prior, **fitting))
         pixelcnn.set_codebook(model.codebook)
-        pairs = data if config.prior_jitter < 0 else JitteredPairs(pictures.image, first, model, config.prior_jitter, rows)
+        pairs = data if config.prior_jitter < 0 or not pictures.columns else JitteredPairs(pictures.image, first, model, config.prior_jitter, rows)
         fit_stage(run, "prior", pixelcnn, pairs, config.prior_steps, config.prior_batch_size, config.seed, device, clip=1.0)
         save(pixelcnn, folder, {"model": sha})
     prior = AffordancePrior(pixelcnn.to(device).eval(), model)
@@ -133,15 +135,20 @@ def report(
     page.section("Reconstructions").grid([list(shown), list(rebuilt)], row_labels=["picture", "rebuilt"])
     if prior is not None:
         generator = torch.Generator(device).manual_seed(config.seed)
-        contexts = sample_pictures(pictures, 6) if pictures.columns is None else pictures.columns.image[
-            pictures.columns.start[np.linspace(0, pictures.columns.episodes - 1, 6).astype(int)]]  # fmt: skip
-        rows = []
-        for context in contexts:
-            z = model.encode(torch.from_numpy(np.array(context))[None].to(device))
-            drawn = to_uint8(model.decode(prior.sample(6, z, generator=generator))).cpu().numpy()
-            rows.append([context, *drawn])
-        page.section("Imagined", "Left: the first picture of a trajectory. Right: what the prior says could be seen later.")
-        page.grid(rows, column_labels=["seen", *[""] * 6])
+        if pictures.columns is None:
+            z = torch.zeros(24, model.latent_dim, device=device)
+            drawn = to_uint8(model.decode(prior.sample(24, z, generator=generator))).cpu().numpy()
+            page.section("Imagined", "Samples of the prior, which has learned what pictures like these look like.")
+            page.grid([list(drawn[i : i + 8]) for i in range(0, 24, 8)])
+        else:
+            rows = []
+            for start in pictures.columns.start[np.linspace(0, pictures.columns.episodes - 1, 6).astype(int)]:
+                context = np.array(pictures.columns.image[start])
+                z = model.encode(torch.from_numpy(context)[None].to(device))
+                drawn = to_uint8(model.decode(prior.sample(6, z, generator=generator))).cpu().numpy()
+                rows.append([context, *drawn])
+            page.section("Imagined", "Left: the first picture of a trajectory. Right: what the prior says could be seen later.")
+            page.grid(rows, column_labels=["seen", *[""] * 6])
     metrics = read_metrics(run.path)
     page.section("Learning curves")
     for name, title in (("model.loss", "Latent model"), ("prior.loss", "Prior")):
