@@ -57,8 +57,8 @@ def report(config: DemoConfig, run: RunFolder, results: dict[str, dict[str, Any]
     agent = read_config(run.path / NAMES["pretrain"])["agent"]["name"]
     page.section("What happened", (
         "A hand moved things in training scenes (collect); a VQ-VAE learned to see them and a PixelCNN what a scene affords (train); an agent "
-        f"(`{agent}`, the one that learned most in this budget, see docs/learning.md) learned to reach goals from that data alone (pretrain). Then, in a scene with other things, places and colours, it imagined goals, tried them, and "
-        "learned from what happened, with no reward or label from outside (practice). Success is judged by the simulator's state, which training never sees."
+        f"(`{agent}`) learned to reach goals from that data alone (pretrain). Then, in a scene with other things, places and colours, it "
+        "imagined goals, tried them, and learned from what happened, with no reward or label from outside (practice). Success is judged by the simulator's state, which training never sees."
     ))  # fmt: skip
     page.table(times(results), ["stage", "seconds"], "Wall clock of this session; 0 for stages done in an earlier one.")
     for name in ("practice", "plan", "train", "collect"):
