@@ -2,7 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor
 
 
@@ -11,8 +11,11 @@ class LatentModel(Protocol):
     """Images to flat latents and back.
 
     Images enter as uint8 `(B, H, W, 3)`; latents are flat float32 `(B, z)`; decoded images are float `(B, 3, H, W)`
-    in [0, 1] (`vision.images.to_uint8` turns them into uint8 pictures).
+    in [0, 1] (`vision.images.to_uint8` turns them into uint8 pictures). A context is the first picture of a trajectory, one for all
+    images or one for each; models with `needs_context` raise ValueError without one, the others ignore it.
     """
+
+    needs_context: bool
 
     @property
     def latent_dim(self) -> int:
@@ -20,21 +23,54 @@ class LatentModel(Protocol):
         ...
 
     def encode(
-        self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "B H W 3"] | None = None
+        self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None
     ) -> Float[Tensor, "B z"]:
         """The latent of each image; `context` is the first image of its trajectory, for models that use one."""
         ...
 
     def decode(
-        self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "B H W 3"] | None = None
+        self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None
     ) -> Float[Tensor, "B 3 H W"]:
         """The image of each latent, in [0, 1]."""
         ...
 
     def loss(
-        self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "B H W 3"] | None = None
+        self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """The training loss and its parts as detached 0-d tensors."""
+        ...
+
+    def sample(
+        self, n: int, context: UInt8[Tensor, "b H W 3"] | None = None, *, generator: Generator | None = None
+    ) -> Float[Tensor, "n z"]:
+        """Draw `n` latents of the model's prior, of what may be seen in the context's scene where the model knows contexts."""
+        ...
+
+
+@runtime_checkable
+class CodeModel(LatentModel, Protocol):
+    """A latent model whose latents are grids of codes: vector- or scalar-quantized.
+
+    A flat latent is the flattening of `grid_shape` (code_dim, grid, grid); `config.codes` and `config.grid` are its sizes.
+    """
+
+    codebook: Tensor
+
+    @property
+    def grid_shape(self) -> tuple[int, int, int]:
+        """(code_dim, grid, grid)."""
+        ...
+
+    def codes(self, images: UInt8[Tensor, "B H W 3"]) -> Int[Tensor, "B g g"]:
+        """The code of every cell, in [0, config.codes)."""
+        ...
+
+    def lookup(self, codes: Int[Tensor, "..."]) -> Float[Tensor, "... z"]:
+        """Flat latents of codes shaped `(..., g*g)` or `(..., g, g)`."""
+        ...
+
+    def quantize(self, z: Float[Tensor, "B z"]) -> Int[Tensor, "B g g"]:
+        """The nearest code of every cell of any flat latent."""
         ...
 
 

@@ -18,13 +18,32 @@ from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 from torch import nn
 
+from vision.autoencoder import Autoencoder, AutoencoderConfig
+from vision.ccvae import CCVAE, CCVAEConfig
+from vision.cvae import CVAE, CVAEConfig
 from vision.pixelcnn import PixelCNN, PixelCNNConfig
+from vision.vae import VAE, VAEConfig
 from vision.vqvae import VQVAE, VQVAEConfig
 
 CLASSES: dict[str, tuple[type[Any], type[Any]]] = {
-    "VQVAE": (VQVAE, VQVAEConfig),
-    "PixelCNN": (PixelCNN, PixelCNNConfig),
+    model.__name__: (model, config)
+    for model, config in (
+        (Autoencoder, AutoencoderConfig),
+        (VAE, VAEConfig),
+        (CVAE, CVAEConfig),
+        (CCVAE, CCVAEConfig),
+        (VQVAE, VQVAEConfig),
+        (PixelCNN, PixelCNNConfig),
+    )
 }
+
+
+def build(config: Any) -> Any:
+    """A model with fresh weights, from the config of its class. Raises ValueError for another object."""
+    for model, kind in CLASSES.values():
+        if type(config) is kind:
+            return model(config)
+    raise ValueError(f"vision.build: {type(config).__name__} is the config of no model; there are {', '.join(k.__name__ for _, k in CLASSES.values())}")
 
 
 def _replace(path: Path, data: bytes) -> None:

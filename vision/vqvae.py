@@ -7,15 +7,18 @@ Loss = mean over the batch of the (weighted) squared error + codebook term + com
 The latent handed to the other rooms is the *quantized* grid, flattened in the order (code_dim, row, column).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int, UInt8
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from vision.images import to_float
+
+Sampler = Callable[[int, Tensor | None, Generator | None], Tensor]
 
 PROBATION = 0.1
 """The average use a new or restarted code begins with (1 is uniform): an unused one is found dead after
@@ -135,8 +138,9 @@ def ema_codebook(usage: Float[Tensor, "k"], total: Float[Tensor, "k d"], epsilon
 
 
 class VQVAE(nn.Module):
-    """A vector-quantized autoencoder; a `LatentModel` whose latents are grids of codes."""
+    """A vector-quantized autoencoder; a `CodeModel`. Its prior is another network, see `vision.prior.AffordancePrior`."""
 
+    needs_context = False
     usage: Tensor
     total: Tensor
     steps: Tensor
@@ -157,6 +161,7 @@ class VQVAE(nn.Module):
         self.register_buffer("mean_image", torch.zeros(3, c.image_size, c.image_size))
         self.register_buffer("prepared", torch.zeros((), dtype=torch.bool))
         self._assigned: tuple[Tensor, Tensor] | None = None
+        self.sampler: Sampler | None = None  # `AffordancePrior.attach` sets it
 
     @property
     def grid_shape(self) -> tuple[int, int, int]:
@@ -215,6 +220,16 @@ class VQVAE(nn.Module):
     ) -> Float[Tensor, "B 3 H W"]:
         """Images in [0, 1]; this model needs no context."""
         return self.reconstruct(z).float().clamp(0, 1)
+
+    def sample(
+        self, n: int, context: UInt8[Tensor, "b H W 3"] | None = None, *, generator: Generator | None = None
+    ) -> Float[Tensor, "n z"]:
+        """n latents of the prior attached to this model. Raises ValueError where there is none."""
+        if self.sampler is None:
+            raise ValueError(
+                "VQVAE.sample: no prior is attached to this model; load the folder of a train run that has one (prior_steps above 0)"
+            )
+        return self.sampler(n, context, generator)
 
     # -- learning --------------------------------------------------------------------------------------------------
 

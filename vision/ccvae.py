@@ -1,0 +1,131 @@
+"""Context-conditioned VAE (CC-VAE): what changes within a trajectory apart from what does not.
+
+CC-RIG (thesis ch. 3, eq. 7, in the corrected form of the errata; networks as in the facts). z_t comes through a bottleneck from (s_t, s_0), the
+context z_c deterministically and freely from s_0. One decoder reads (z_t, z_c) and draws s_t, another reads z_c alone and draws s_0:
+
+Loss = E_q[-log p(s_t | z_t, z_c)] + beta * KL(q(z_t | s_t, s_0) || N(0, I)) - log p(s_0 | z_c), reduced as in `vision.variational`.
+
+The latent handed to the other rooms is (z_t's mean, z_c). Samples in a scene draw a new z_t and keep z_c.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Generator, Tensor, nn
+
+from vision.images import to_float
+from vision.likelihoods import reparameterise
+from vision.networks import check_pictures, check_size, down, one_or_each, stack, up
+from vision.variational import Bound, Variational, check_variational, gaussian
+
+
+@dataclass(frozen=True)
+class CCVAEConfig:
+    """Settings of a `CCVAE`. The paper's pushers have latents=6, contexts=4 and beta from 1 to 50."""
+
+    image_size: int = 48
+    """Side of the square images, in pixels; a multiple of 12."""
+    latents: int = 6
+    """Numbers of z_t."""
+    contexts: int = 32
+    """Numbers of z_c."""
+    channels: int = 16
+    """Of the first convolution; the second and third have two and four times as many."""
+    hidden: int = 256
+    """Units between the convolutions and the latent."""
+    dropout: float = 0.5
+    """Of what z_c is computed from."""
+    beta: float = 1.0
+    """Weight of the KL term at the end of training, in the summed reduction."""
+    beta_start: float = 1.0
+    """Its weight at the beginning, from which it rises or falls linearly."""
+    likelihood: str = "gaussian"
+    """gaussian (of the given std) | bernoulli (each intensity as a probability)."""
+    std: float = 0.1
+    """Of the Gaussian likelihood, images being in [0, 1]."""
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_size("CCVAEConfig", self.image_size)
+        check_variational("CCVAEConfig", self, self.contexts)
+        if not 0 <= self.dropout < 1 or self.beta_start < 0 or self.weight_decay < 0:
+            raise ValueError("CCVAEConfig: dropout must lie in [0, 1), beta_start and weight_decay be at least 0")
+
+
+class CCVAE(Variational):
+    """A context-conditioned variational autoencoder; a `LatentModel` whose latent holds its own context."""
+
+    needs_context = True
+
+    def __init__(self, config: CCVAEConfig) -> None:
+        super().__init__(config)
+        c = config
+        self.progress = 0.0  # of training, in [0, 1]; `vision.train.fit` sets it
+        self.encoder = down(c.image_size, c.channels, 2 * c.latents, c.hidden, inputs=6)
+        self.context_encoder = nn.Sequential(
+            down(c.image_size, c.channels, c.hidden, c.hidden), nn.ReLU(), nn.Dropout(c.dropout), nn.Linear(c.hidden, c.contexts), nn.BatchNorm1d(c.contexts)
+        )
+        self.decoder = up(c.image_size, c.channels, c.latents + c.contexts, c.hidden)
+        self.context_decoder = up(c.image_size, c.channels, c.contexts, c.hidden)
+
+    @property
+    def latent_dim(self) -> int:
+        """z = latents + contexts."""
+        return self.config.latents + self.config.contexts  # type: ignore[no-any-return]
+
+    def posterior(
+        self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None
+    ) -> tuple[Float[Tensor, "B t"], Float[Tensor, "B t"]]:
+        """Mean and log variance of q(z_t | s_t, s_0). Raises ValueError without a context, or for images of another size."""
+        check_pictures("CCVAE", images, self.config.image_size)
+        return gaussian(self.encoder(stack(images, one_or_each("CCVAE", context, len(images)))))
+
+    def encode_context(self, context: UInt8[Tensor, "b H W 3"] | None, n: int) -> Float[Tensor, "n c"]:
+        """z_c of the first pictures (one for all n, or one for each). Raises ValueError without one."""
+        given = one_or_each("CCVAE", context, n)
+        return self.context_encoder(to_float(given)).float().expand(n, -1)  # type: ignore[no-any-return]
+
+    def render(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
+        """The decoder's linear output for (z_t, z_c)."""
+        return self.decoder(z)  # type: ignore[no-any-return]
+
+    def bound(
+        self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None, z_c: Float[Tensor, "B c"] | None = None
+    ) -> Bound:
+        """As `Variational.bound`, for log p(s_t | s_0); `z_c` saves computing it twice."""
+        mean, log_var = self.posterior(images, context)
+        z_c = self.encode_context(context, len(images)) if z_c is None else z_c
+        return self.bound_of(mean, log_var, torch.cat([reparameterise(mean, log_var), z_c], 1), images)
+
+    def encode(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B z"]:
+        """(z_t's mean, z_c)."""
+        return torch.cat([self.posterior(images, context)[0], self.encode_context(context, len(images))], 1)
+
+    def decode(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
+        """The mean image of a whole latent (z_t, z_c), in [0, 1]; the context is in it already."""
+        return self.likelihood.mean(self.render(z)).clamp(0, 1)
+
+    def loss(
+        self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Eq. 7, beta following `progress`. Metrics: as `Variational.weighted`, and context (-log p(s_0 | z_c)), nats an image."""
+        c = self.config
+        given = one_or_each("CCVAE", context, len(images))
+        z_c = self.encode_context(given, len(images))
+        beta = c.beta_start + self.progress * (c.beta - c.beta_start)
+        loss, metrics = self.weighted(self.bound(images, given, z_c), images, beta)
+        first = self.likelihood.nll(self.context_decoder(z_c), to_float(given).expand(len(images), -1, -1, -1)).mean()
+        total = loss + first
+        return total, {**metrics, "loss": total.detach(), "context": first.detach()}
+
+    def sample(
+        self, n: int, context: UInt8[Tensor, "b H W 3"] | None = None, *, generator: Generator | None = None
+    ) -> Float[Tensor, "n z"]:
+        """n latents (z_t ~ N(0, I), z_c) of the scene whose first picture is given (or one each): the goals CC-RIG imagines."""
+        return torch.cat([super().sample(n, generator=generator), self.encode_context(context, n)], 1)
+
+    def log_prob(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, " B"]:
+        """log N(z_t; 0, I): the context is given."""
+        return super().log_prob(z[:, : self.config.latents])

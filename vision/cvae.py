@@ -1,0 +1,81 @@
+"""Conditional VAE: what may be seen later in a scene, given the scene's first picture.
+
+Sohn et al. 2015 (eq. 4, with the prior N(0, I)): both q(z | x, s_0) and p(x | z, s_0) see the first picture s_0 of the trajectory, the
+decoder through a wide vector of features. z holds what changed; to decode it, the context must be given again. The loss and its
+reduction are in `vision.variational`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vision.images import to_float
+from vision.networks import check_pictures, check_size, down, one_or_each, stack, up
+from vision.variational import Variational, check_variational, gaussian
+
+
+@dataclass(frozen=True)
+class CVAEConfig:
+    """Settings of a `CVAE`."""
+
+    image_size: int = 48
+    """Side of the square images, in pixels; a multiple of 12."""
+    latents: int = 8
+    """z, numbers of the latent."""
+    features: int = 256
+    """Numbers by which the decoder knows the context."""
+    channels: int = 16
+    """Of the first convolution; the second and third have two and four times as many."""
+    hidden: int = 256
+    """Units between the convolutions and the latent."""
+    beta: float = 1.0
+    """Weight of the KL term, in the summed reduction."""
+    likelihood: str = "gaussian"
+    """gaussian (of the given std) | bernoulli (each intensity as a probability)."""
+    std: float = 0.1
+    """Of the Gaussian likelihood, images being in [0, 1]."""
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_size("CVAEConfig", self.image_size)
+        check_variational("CVAEConfig", self, self.features)
+
+
+class CVAE(Variational):
+    """A conditional variational autoencoder; a `LatentModel` that needs the context everywhere (one for all images, or one for each)."""
+
+    needs_context = True
+
+    def __init__(self, config: CVAEConfig) -> None:
+        super().__init__(config)
+        c = config
+        self.encoder = down(c.image_size, c.channels, 2 * c.latents, c.hidden, inputs=6)
+        self.condition = down(c.image_size, c.channels, c.features, c.hidden)
+        self.decoder = up(c.image_size, c.channels, c.latents + c.features, c.hidden)
+
+    @property
+    def latent_dim(self) -> int:
+        """z."""
+        return self.config.latents  # type: ignore[no-any-return]
+
+    def posterior(
+        self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None
+    ) -> tuple[Float[Tensor, "B z"], Float[Tensor, "B z"]]:
+        """Mean and log variance of q(z | x, s_0). Raises ValueError without a context, or for images of another size."""
+        check_pictures("CVAE", images, self.config.image_size)
+        return gaussian(self.encoder(stack(images, one_or_each("CVAE", context, len(images)))))
+
+    def render(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
+        """The decoder's linear output. Raises ValueError without a context."""
+        features = self.condition(to_float(one_or_each("CVAE", context, len(z))))
+        return self.decoder(torch.cat([z, torch.relu(features).expand(len(z), -1)], 1))  # type: ignore[no-any-return]
+
+    def encode(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B z"]:
+        """The posterior's mean."""
+        return self.posterior(images, context)[0]
+
+    def decode(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
+        """The mean image, in [0, 1]."""
+        return self.likelihood.mean(self.render(z, context)).clamp(0, 1)

@@ -1,0 +1,69 @@
+"""The convolutional trunks that the models with flat latents share (RIG, CC-RIG): kernels 5, 3, 3 and strides 3, 2, 2."""
+
+import math
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from vision.images import to_float
+
+KERNELS, STRIDES = (5, 3, 3), (3, 2, 2)
+REDUCTION = math.prod(STRIDES)  # pixels of a side of the picture to one cell of the last feature map
+
+
+def check_size(owner: str, image_size: int) -> None:
+    """Raise ValueError, naming sizes that fit, for a picture that the strides do not divide."""
+    if image_size < REDUCTION or image_size % REDUCTION:
+        near = max(1, round(image_size / REDUCTION)) * REDUCTION
+        raise ValueError(f"{owner}: image_size={image_size} must be a multiple of {REDUCTION} (strides {STRIDES}), for instance {near}")
+
+
+def check_pictures(owner: str, images: Tensor, image_size: int) -> None:
+    """Raise ValueError unless the pictures are `image_size` square."""
+    if tuple(images.shape[1:3]) != (image_size, image_size):
+        raise ValueError(f"{owner}: expected {image_size}x{image_size} images, got {tuple(images.shape[1:3])}; resize them first")
+
+
+def one_or_each(owner: str, context: UInt8[Tensor, "b H W 3"] | None, n: int) -> UInt8[Tensor, "b H W 3"]:
+    """The context pictures, if there is one for all n or one for each. Raises ValueError where there is none, or another number."""
+    if context is None:
+        raise ValueError(f"{owner} needs the first picture of each one's trajectory as `context`; loose pictures have none: use another model")
+    if len(context) not in (1, n):
+        raise ValueError(f"{owner}: {n} of them but {len(context)} contexts; give one for each, or one for all")
+    return context
+
+
+def stack(images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"]) -> Tensor:
+    """Each picture and its context as one picture of six channels, float (B, 6, H, W) in [0, 1]."""
+    return to_float(torch.cat([images, context.expand(len(images), -1, -1, -1)], -1))
+
+
+def widths(channels: int) -> tuple[int, int, int]:
+    """Of the three convolutions."""
+    return channels, 2 * channels, 4 * channels
+
+
+def down(image_size: int, channels: int, outputs: int, hidden: int, inputs: int = 3) -> nn.Sequential:
+    """Pictures (B, inputs, S, S) to (B, outputs): three convolutions, a hidden layer, a linear one."""
+    layers: list[nn.Module] = []
+    before = inputs
+    for after, kernel, stride in zip(widths(channels), KERNELS, STRIDES, strict=True):
+        layers += [nn.Conv2d(before, after, kernel, stride, (kernel - 1) // 2), nn.ReLU()]
+        before = after
+    flat = before * (image_size // REDUCTION) ** 2
+    return channels_last(nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, hidden), nn.ReLU(), nn.Linear(hidden, outputs)))
+
+
+def up(image_size: int, channels: int, inputs: int, hidden: int) -> nn.Sequential:
+    """(B, inputs) to pictures (B, 3, S, S), linear: the mirror of `down`."""
+    side, (a, b, c) = image_size // REDUCTION, widths(channels)
+    layers: list[nn.Module] = [nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, c * side**2), nn.Unflatten(1, (c, side, side))]
+    for before, after, kernel, stride in zip((c, b, a), (b, a, 3), KERNELS[::-1], STRIDES[::-1], strict=True):
+        layers += [nn.ReLU(), nn.ConvTranspose2d(before, after, kernel, stride, (kernel - 1) // 2, output_padding=stride - 1)]
+    return channels_last(nn.Sequential(*layers))
+
+
+def channels_last(network: nn.Sequential) -> nn.Sequential:
+    """Weights in the memory layout in which convolutions are fastest."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

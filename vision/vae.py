@@ -1,0 +1,76 @@
+"""beta-VAE: images as a few Gaussian numbers, and their prior N(0, I).
+
+Kingma and Welling 2014; Higgins et al. 2017; RIG (thesis ch. 2), whose networks and Bernoulli likelihood these are. The loss and its
+reduction are in `vision.variational`. The latent handed to the other rooms is the posterior's mean; `sample` knows no context: these
+are the goals RIG imagines.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vision.images import to_float
+from vision.networks import check_pictures, check_size, down, up
+from vision.variational import Variational, check_variational, gaussian
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """Settings of a `VAE`."""
+
+    image_size: int = 48
+    """Side of the square images, in pixels; a multiple of 12."""
+    latents: int = 16
+    """z, numbers of the latent."""
+    channels: int = 16
+    """Of the first convolution; the second and third have two and four times as many."""
+    hidden: int = 256
+    """Units between the convolutions and the latent."""
+    beta: float = 1.0
+    """Weight of the KL term, in the summed reduction."""
+    likelihood: str = "gaussian"
+    """gaussian (of the given std) | bernoulli (each intensity as a probability; RIG)."""
+    std: float = 0.1
+    """Of the Gaussian likelihood, images being in [0, 1]."""
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_size("VAEConfig", self.image_size)
+        check_variational("VAEConfig", self)
+
+
+class VAE(Variational):
+    """A variational autoencoder; a `LatentModel` whose latents are flat Gaussian vectors and which needs no context."""
+
+    needs_context = False
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__(config)
+        c = config
+        self.encoder = down(c.image_size, c.channels, 2 * c.latents, c.hidden)
+        self.decoder = up(c.image_size, c.channels, c.latents, c.hidden)
+
+    @property
+    def latent_dim(self) -> int:
+        """z."""
+        return self.config.latents  # type: ignore[no-any-return]
+
+    def posterior(
+        self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None
+    ) -> tuple[Float[Tensor, "B z"], Float[Tensor, "B z"]]:
+        """Mean and log variance of q(z | x). Raises ValueError when the images are not `image_size` square."""
+        check_pictures("VAE", images, self.config.image_size)
+        return gaussian(self.encoder(to_float(images)))
+
+    def render(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
+        """The decoder's linear output."""
+        return self.decoder(z)  # type: ignore[no-any-return]
+
+    def encode(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B z"]:
+        """The posterior's mean."""
+        return self.posterior(images)[0]
+
+    def decode(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
+        """The mean image, in [0, 1]."""
+        return self.likelihood.mean(self.render(z)).clamp(0, 1)

@@ -1,0 +1,102 @@
+"""What variational models with the prior N(0, I) share: the bound, its weighted loss, the prior.
+
+Loss = E_q[-log p(x | z)] + beta * KL(q(z | x) || N(0, I)) (Kingma and Welling 2014, eq. 3; Higgins et al. 2017, eq. 4), summed over
+pixels, channels and latent numbers, averaged over the batch (errata: beta has no meaning without the reduction).
+"""
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Generator, Tensor, nn
+
+from vision.images import to_float
+from vision.likelihoods import gaussian_kl, make_likelihood, reparameterise, standard_normal_log_prob
+
+LOG_VAR = (-12.0, 6.0)  # a posterior's log variance is kept in this range: exp stays finite in any precision
+
+
+class Bound(NamedTuple):
+    """The terms of the bound for each image, and the image decoded from the sampled latent."""
+
+    nll: Float[Tensor, " B"]
+    kl: Float[Tensor, " B"]
+    decoded: Float[Tensor, "B 3 H W"]
+
+
+def gaussian(statistics: Float[Tensor, "B 2z"]) -> tuple[Float[Tensor, "B z"], Float[Tensor, "B z"]]:
+    """Mean and log variance from an encoder's output."""
+    mean, log_var = statistics.float().chunk(2, 1)
+    return mean, log_var.clamp(*LOG_VAR)
+
+
+class Variational(nn.Module):
+    """A model with `posterior(images, context)` and `render(z, context)` (the decoder's linear output); its config has `latents`,
+    `beta`, `likelihood` and `std`."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+        self.likelihood = make_likelihood(config.likelihood, config.std)
+
+    @abstractmethod
+    def posterior(
+        self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None
+    ) -> tuple[Float[Tensor, "B z"], Float[Tensor, "B z"]]:
+        """Mean and log variance of q(z | x). Raises ValueError for pictures of another size, or without a context it needs."""
+
+    @abstractmethod
+    def render(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
+        """The decoder's linear output."""
+
+    def bound(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Bound:
+        """The terms of the bound, with one z of the posterior for each image."""
+        mean, log_var = self.posterior(images, context)
+        return self.bound_of(mean, log_var, reparameterise(mean, log_var), images, context)
+
+    def bound_of(
+        self, mean: Tensor, log_var: Tensor, z: Float[Tensor, "B z"], images: UInt8[Tensor, "B H W 3"], context: Tensor | None = None
+    ) -> Bound:
+        """The bound's terms for a posterior and what was drawn from it."""
+        out = self.render(z, context)
+        return Bound(self.likelihood.nll(out, to_float(images)), gaussian_kl(mean, log_var), self.likelihood.mean(out))
+
+    def weighted(
+        self, bound: Bound, images: UInt8[Tensor, "B H W 3"], beta: float
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """-ELBO with its KL term times beta, averaged over the batch. Metrics: loss; reconstruction (-log p) and kl, nats an image;
+        mse in [0, 1] images."""
+        reconstruction, kl = bound.nll.mean(), bound.kl.mean()
+        loss = reconstruction + beta * kl
+        mse = (bound.decoded.detach() - to_float(images)).square().mean()
+        return loss, {"loss": loss.detach(), "reconstruction": reconstruction.detach(), "kl": kl.detach(), "mse": mse}
+
+    def loss(
+        self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """See `weighted`."""
+        return self.weighted(self.bound(images, context), images, self.config.beta)
+
+    @torch.no_grad()
+    def elbo(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, " B"]:
+        """The lower bound (beta = 1) of log p(x), or of log p(x | s_0), in nats; one sample of z."""
+        nll, kl, _ = self.bound(images, context)
+        return -nll - kl
+
+    def sample(
+        self, n: int, context: UInt8[Tensor, "b H W 3"] | None = None, *, generator: Generator | None = None
+    ) -> Float[Tensor, "n z"]:
+        """n latents of the prior N(0, I)."""
+        return torch.randn(n, self.config.latents, generator=generator, device=next(self.parameters()).device)
+
+    def log_prob(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, " B"]:
+        """log N(z; 0, I)."""
+        return standard_normal_log_prob(z)
+
+
+def check_variational(owner: str, config: Any, *sizes: int) -> None:
+    """Raise ValueError for settings that no variational model can have."""
+    make_likelihood(config.likelihood, config.std)
+    if min(config.latents, config.channels, config.hidden, *sizes) < 1 or config.beta < 0:
+        raise ValueError(f"{owner}: every size (latents, channels, hidden, ...) must be at least 1, and beta at least 0")
