@@ -5,7 +5,7 @@ latent numbers, one for each picture (errata: beta has no meaning without the re
 """
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 LIKELIHOODS = ("gaussian", "bernoulli")
 
 
+@runtime_checkable
 class Likelihood(Protocol):
     """p(x | out) for pictures x in [0, 1] and a decoder's linear output."""
 
