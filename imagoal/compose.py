@@ -66,12 +66,17 @@ def load(job: str, overrides: Sequence[str] = ()) -> Any:
 
 
 def split(overrides: Sequence[str], positional: str, help_line: str) -> Iterator[tuple[str, str]]:
-    """(key, text) pairs of `key=value` arguments, `~/` being the home folder; names the right form of `--key value`."""
+    """(key, text) pairs of `key=value` arguments, `~/` being the home folder; names the right form of `--key value`. Several words
+    without `=` are one list."""
+    bare = [text for text in overrides if "=" not in text and not text.startswith("-")]
+    if positional and len(bare) > 1:
+        yield positional, ",".join(os.path.expanduser(text) for text in bare)
+        overrides = [text for text in overrides if text not in bare]
     for text in overrides:
         name, equals, value = text.partition("=")
         if name.startswith("-"):
-            bare = name.lstrip("-").replace("-", "_")
-            raise UserError(f"'{text}': options are written key=value, for example {bare}={value or '...'}. {help_line}")
+            typed = name.lstrip("-").replace("-", "_")
+            raise UserError(f"'{text}': options are written key=value, for example {typed}={value or '...'}. {help_line}")
         if not equals:
             if not positional:
                 raise UserError(f"'{text}' has no value: options are written key=value. {help_line}")

@@ -25,6 +25,11 @@ def group(name: str, help: str) -> Any:
     return field(default=None, metadata={"help": help, "group": name})
 
 
+def block(owner: str, help: str) -> Any:
+    """A field that is the one dataclass `module:Class`, its keys written `NAME.KEY=VALUE`: `augment.crop_pad=4`."""
+    return field(default=None, metadata={"help": help, "owner": owner, "inside": ""})
+
+
 def part(owner: str, inside: str, help: str) -> Any:
     """A field filled from a block inside a group's file, by the one dataclass `module:Class` it can be: `vision.prior.layers=8`."""
     return field(default=None, metadata={"help": help, "owner": owner, "inside": inside})
@@ -64,21 +69,56 @@ class CollectConfig(JobConfig):
     workers: int = key(0, "processes (0: one per core)", minimum=0, free=True)
 
 
-@dataclass
-class TrainConfig(JobConfig):
-    """Learn latent states from pictures, then the prior that imagines which of them a scene affords."""
+PICTURES = "folder of pictures, video or folder of videos, Minari, HDF5, .npz, LeRobot folder, or the run folder of a collect"
 
-    data: str = key("", "a folder of pictures (PNG, JPEG), the run folder of a collect, or a Minari dataset's path", required=True)
+
+@dataclass
+class PicturesConfig(JobConfig):
+    """Where pictures come from. They are converted once, into memory-mapped columns."""
+
+    data: str = key("", PICTURES, required=True)
+    image_size: int = key(0, "pictures are cropped to squares and resized to this many pixels a side (0: vision.image_size)", minimum=0)
+    image_key: str = key("", "which column or camera holds the pictures, where there are several")
+    fps: float = key(0.0, "frames a second taken from videos (0: all)", minimum=0)
+    clip: int = key(0, "cut trajectories into pieces of this many frames, each with its own first frame (0: whole)", minimum=0)
+    unreadable_share: float = key(0.05, "stop when more than this share of the files or episodes cannot be used", minimum=0)
+    cache: str = key("", "folder of converted pictures (empty: $IMAGOAL_CACHE, or ~/.cache/imagoal)", free=True)
+    workers: int = key(0, "processes that convert pictures (0: one per core)", minimum=0, free=True)
+
+
+@dataclass
+class TrainConfig(PicturesConfig):
+    """Learn latent states from pictures, and for models of codes the prior that imagines which of them a scene affords."""
+
     vision: Any = group("vision", "the latent model")
     prior: Any = part("vision.pixelcnn:PixelCNNConfig", "vision", "the prior over the model's codes")
-    image_size: int = key(48, "pictures are cropped to squares and resized to this many pixels a side", minimum=8)
+    augment: Any = block("vision.augment:AugmentConfig", "changes of the pictures, alike for a frame and its context")
     steps: int = key(2000, "gradient steps of the latent model", minimum=1)
     batch_size: int = key(128, "pictures in a batch", minimum=1)
-    prior_steps: int = key(1000, "gradient steps of the prior (0: no prior)", minimum=0)
+    validation: float = key(0.1, "share of the trajectories (or loose pictures) kept for validation and judgement", minimum=0)
+    validate_every: int = key(250, "steps between validations", minimum=1)
+    patience: int = key(0, "stop after this many validations without improvement (0: never); the best weights are kept either way", minimum=0)
+    precision: str = key("32", "bf16: mixed precision, faster where the processor has it", choices=("32", "bf16"))
+    devices: int = key(1, "processes (CPU) or GPUs among which batches are divided", minimum=1)
+    prior_steps: int = key(1000, "gradient steps of the prior (0: no prior; only models of codes have one)", minimum=0)
     prior_batch_size: int = key(64, "pairs (a frame, its scene's first frame) in a batch of the prior", minimum=1)
     prior_after: float = key(0.0, "the prior learns from frames after this share of a trajectory; early ones show no outcome yet", minimum=0)
     prior_jitter: float = key(-1.0, "spread of the colour jitter of a prior's pairs, which also mirrors and swaps channels (negative: none)")
-    unreadable_share: float = key(0.05, "stop when more than this share of the pictures cannot be read", minimum=0)
+
+
+@dataclass
+class EncodeConfig(PicturesConfig):
+    """Encode pictures with a trained model: latents.npy (or codes.npy) and a stamp that says which model and data they are of."""
+
+    model: str = key("", "the run folder of a train", required=True)
+
+
+@dataclass
+class CompareConfig(JobConfig):
+    """Put trained models side by side: one table, one page, the same pictures."""
+
+    runs: tuple[str, ...] = key((), "the run folders of trains", required=True)
+    episodes: int = key(8, "scenes (or pictures) shown", minimum=1)
 
 
 @dataclass
@@ -158,6 +198,7 @@ class ExperimentConfig(JobConfig):
     seeds: int = key(3, "seeds 0, 1, ... to run", minimum=1)
     episodes: int = key(100, "evaluation episodes of every number", minimum=1)
     results: str = key("benchmarks/results", "folder of the result files", free=True)
+    workers: int = key(1, "stages run at once, each in a process of its own with one thread, where the experiment can", minimum=1, free=True)
 
 
 @dataclass
@@ -202,8 +243,13 @@ JOBS: dict[str, Job] = {
         "imagoal collect scenes=100 episodes=4000 env.image_size=64 workers=2 run=runs/data")),
     "train": Job(TrainConfig, "a latent model from pictures, then its prior", (
         "imagoal train data=runs/data",
-        "imagoal train data=~/Pictures/kitchen vision=vqvae steps=5000 run=runs/kitchen",
+        "imagoal train data=~/Pictures/kitchen vision=vae steps=5000 run=runs/kitchen",
+        "imagoal train data=drive.mp4 fps=5 vision=ccvae augment.color_jitter=0.2",
         "imagoal train run=runs/kitchen resume=true")),
+    "encode": Job(EncodeConfig, "latents of a data set, stamped with the model they are of", (
+        "imagoal encode model=runs/model data=runs/data run=runs/latents",)),
+    "compare": Job(CompareConfig, "trained models side by side in one table and page", (
+        "imagoal compare runs/vae runs/ccvae runs/vqvae run=runs/comparison",), positional="runs"),
     "pretrain": Job(PretrainConfig, "offline reinforcement learning on the collected trajectories", (
         "imagoal pretrain data=runs/data model=runs/model",
         "imagoal pretrain data=runs/data model=runs/model agent=iql agent.expectile=0.8 updates=50000")),

@@ -8,7 +8,7 @@ from typing import get_type_hints
 import yaml
 
 from imagoal import __version__, compose
-from imagoal.config import JOBS
+from imagoal.config import JOBS, JobConfig
 from imagoal.errors import UserError, nearest
 from imagoal.typed import type_words
 
@@ -59,8 +59,8 @@ def job_help(job: str, chosen: Sequence[str] = ()) -> str:
     own_keys: list[str] = []
     common: list[str] = []
     for field in dataclasses.fields(spec.config):
-        inherited = any(field.name in getattr(base, "__dataclass_fields__", {}) for base in spec.config.__mro__[1:])
-        (common if inherited and not field.metadata.get("required") else own_keys).append(entry(field, hints[field.name]))
+        everywhere = field.name in JobConfig.__dataclass_fields__
+        (common if everywhere and not field.metadata.get("required") else own_keys).append(entry(field, hints[field.name]))
     usage = f"imagoal {job}" + (f" {spec.positional.upper()}" if spec.positional else "") + " key=value ..."
     parts = [f"usage: {usage}", *textwrap.wrap(spec.config.__doc__ or "", WIDTH), ""]
     parts += ["examples", *(f"  {line}" for line in spec.examples), ""]
@@ -75,7 +75,7 @@ def entry(field: dataclasses.Field, annotation: object) -> str:  # type: ignore[
     """One key's lines: `name=default`, the type or choices, the help."""
     meta = field.metadata
     if "group" in meta or "owner" in meta:
-        head, kind = (f"{field.name}=..." if "group" in meta else f"{meta['inside']}.{field.name}.KEY=..."), ""
+        head, kind = (f"{field.name}=..." if "group" in meta else f"{meta['inside']}.{field.name}.KEY=...".lstrip(".")), ""
     else:
         default = str(field.default).lower() if isinstance(field.default, bool) else field.default
         head = f"{field.name}={'...' if meta.get('required') else default}"

@@ -1,14 +1,15 @@
 """Opening what earlier jobs left: pictures, latent models with their priors, policies. Refusals name what to do."""
 
 import hashlib
-import json
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from vision.pictures import Pictures
 
 from agents.agent import Agent
 from agents.registry import AGENTS
@@ -16,16 +17,20 @@ from envs.columns import Columns, open_columns
 from envs.trajectories import columns_from_minari, is_minari
 from goals.replay import Replay
 from imagoal.compose import own
+from imagoal.config import PicturesConfig
 from imagoal.errors import UserError, explained
+from imagoal.progress import progress
 from imagoal.rollout import Eyes
 from imagoal.run import latest_checkpoint, read_config
-from vision import load
-from vision.images import FolderReport, read_folder
+from vision import load, sources
+from vision.data import first_rows
+from vision.encoding import encode_dataset, fingerprint, open_encoded, write_encoded
 from vision.pixelcnn import PixelCNN
 from vision.prior import AffordancePrior
+from vision.protocols import CodeModel, LatentModel
 from vision.store import describe
-from vision.train import encode_dataset
-from vision.vqvae import VQVAE
+
+SAID = 10  # skipped files or episodes that are named on the terminal
 
 
 def pick_device(name: str) -> torch.device:
@@ -33,15 +38,6 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda, but torch sees no GPU here. Use device=auto or device=cpu; see: imagoal doctor")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
-
-
-@dataclass
-class Pictures:
-    """Pictures to learn from: (N, H, W, 3) uint8, and trajectories where they have any."""
-
-    image: Any
-    columns: Columns | None
-    folder: FolderReport | None
 
 
 def open_trajectories(data: str, keep: Path | None = None) -> Columns:
@@ -58,21 +54,43 @@ def open_trajectories(data: str, keep: Path | None = None) -> Columns:
     raise UserError(f"data: {data} holds no trajectories. Name the run folder of an imagoal collect that finished.")
 
 
-def open_pictures(data: str, image_size: int, bad_share: float, keep: Path) -> Pictures:
-    """A folder of pictures, a collect run or a Minari dataset, whichever `data` is."""
-    path = Path(data).expanduser()
-    if not path.exists():
-        raise UserError(f"data: there is no {data}. Name a folder of pictures or the run folder of an imagoal collect.")
-    if (path / "config.yaml").is_file() or (path / "columns.json").is_file() or is_minari(path):
-        columns = open_trajectories(data, keep)
-        if columns.image.shape[1] != image_size:
-            raise UserError(f"data: the pictures of {data} have {columns.image.shape[1]} pixels a side, not image_size={image_size}.")
-        return Pictures(columns.image, columns, None)
-    with explained("data"):
-        images, report = read_folder(path, image_size, max_bad_share=bad_share)
-    for bad, why in report.bad:
-        print(f"train: skipped {bad}: {why}")
-    return Pictures(images, None, report)
+def open_pictures(config: PicturesConfig, image_size: int) -> Pictures:
+    """The pictures a job was given, converted once into the cache, with a progress bar. Says what was skipped."""
+    path = Path(config.data).expanduser()
+    if (path / "config.yaml").is_file():
+        read_config(path, "collect")
+        path = path / "columns"
+    what = f"{path.resolve()} {image_size} {config.fps} {config.image_key}"
+    keep = cache_folder(config.cache) / f"{path.stem}-{hashlib.sha256(what.encode()).hexdigest()[:10]}"
+    with explained("data"), progress("convert pictures", 0) as bar:
+
+        def tick(done: int, total: int) -> None:
+            bar.reach(done, total)
+
+        pictures = sources.open_pictures(
+            path, image_size, keep, fps=config.fps, image_key=config.image_key, max_bad_share=config.unreadable_share,
+            workers=config.workers, progress=tick,
+        )  # fmt: skip
+    for what, why in pictures.skipped[:SAID]:
+        print(f"data: skipped {what}: {why}")
+    if len(pictures.skipped) > SAID:
+        print(f"data: skipped {len(pictures.skipped) - SAID} more; the report lists them")
+    return cut(pictures, config.clip) if config.clip and pictures.trajectories else pictures
+
+
+def cut(pictures: Pictures, clip: int) -> Pictures:
+    """Every trajectory in pieces of `clip` frames; a rest of less than half of that belongs to the piece before. Raises UserError below 2."""
+    if clip < 2:
+        raise UserError(f"clip={clip}: a piece needs at least 2 frames, of which the first is the context.")
+    starts = [np.arange(a, max(b - clip // 2, a + 1), clip) for a, b in zip(pictures.start, pictures.end, strict=True)]
+    start = np.concatenate(starts).astype(np.int64)
+    scene = np.repeat(pictures.scene, [len(s) for s in starts])
+    return replace(pictures, start=start, end=np.append(start[1:], pictures.end[-1]), scene=scene)
+
+
+def cache_folder(given: str) -> Path:
+    """Where converted pictures are kept."""
+    return Path(given or os.environ.get("IMAGOAL_CACHE") or "~/.cache/imagoal").expanduser()
 
 
 def model_folder(run: str) -> Path:
@@ -81,10 +99,20 @@ def model_folder(run: str) -> Path:
     return Path(run).expanduser() / "model"
 
 
-def load_eyes(run: str, device: torch.device, proprio: bool = True) -> Eyes:
-    """The latent model of a train run."""
+def load_model(run: str, device: torch.device) -> LatentModel:
+    """The latent model of a train run, with its prior attached where it has one."""
     with explained("model"):
-        return Eyes(load(model_folder(run), VQVAE), proprio, device)
+        read_config(run, "train")
+        return load(Path(run).expanduser()).to(device)  # type: ignore[no-any-return]
+
+
+def load_eyes(run: str, device: torch.device, proprio: bool = True) -> Eyes:
+    """The latent model of a train run, as the loops use it. Refuses one without codes."""
+    with explained("model"):
+        model = load(model_folder(run))
+    if not isinstance(model, CodeModel):
+        raise UserError(f"model: {run} holds a {type(model).__name__}; policies learn from models of codes so far. Train one: imagoal train vision=vqvae ...")
+    return Eyes(model, proprio, device)
 
 
 def load_prior(run: str, eyes: Eyes) -> AffordancePrior:
@@ -99,19 +127,20 @@ def load_prior(run: str, eyes: Eyes) -> AffordancePrior:
         return AffordancePrior(load(folder, PixelCNN), eyes.model).to(eyes.device)
 
 
-def stamped_codes(run: str, eyes: Eyes, columns: Columns, data: str, keep: Path) -> Tensor:
-    """Codes (N, cells) int16 of all pictures, encoded once and kept in `keep`; the stamp names model and data."""
-    columns_stamp = json.dumps(columns.meta.get("source") or f"{data}:{len(columns)}", sort_keys=True, default=str)
-    stamp = hashlib.sha256(f"{describe(model_folder(run))['sha256']} {columns_stamp}".encode()).hexdigest()[:16]
-    path = keep / f"codes-{stamp}.npy"
-    if path.is_file():
-        return torch.from_numpy(np.load(path))
-    codes = encode_dataset(eyes.model, columns.image)
-    keep.mkdir(parents=True, exist_ok=True)
-    begun = path.with_name(f".{path.stem}.tmp.npy")
-    np.save(begun, codes.numpy())
-    begun.replace(path)
-    return codes
+def encoded(model: LatentModel, run: str | Path, pictures: Pictures | Columns) -> Tensor:
+    """All pictures as the model of a train run sees them, codes (N, cells) int16 or latents (N, z): encoded once, kept beside the model under a stamp."""
+    source = pictures.meta.get("source") or getattr(pictures, "source", None) or str(getattr(pictures.image, "filename", ""))
+    sha = describe(model_folder(run))["sha256"]
+    folder = Path(run).expanduser() / "encoded" / fingerprint(sha, source)
+    first = first_rows(pictures.start, pictures.end) if getattr(pictures, "trajectories", True) else None
+    if (folder / "stamp.json").is_file():
+        with explained("model"):
+            return torch.from_numpy(np.array(open_encoded(folder, sha)))
+    try:
+        with progress("encode", len(pictures.image)) as bar:
+            return torch.from_numpy(np.array(write_encoded(folder, model, sha, pictures.image, first, source, bar.reach)))
+    except PermissionError:  # somebody else's model
+        return torch.from_numpy(encode_dataset(model, pictures.image, first))
 
 
 def trajectory_replay(columns: Columns, codes: Tensor, eyes: Eyes, device: torch.device) -> Replay:

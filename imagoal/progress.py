@@ -15,6 +15,9 @@ class Progress(Protocol):
     def advance(self, n: int = 1, **numbers: Any) -> None:
         """n more of the total are done; `numbers` are shown beside the count (0-d tensors are read only when shown)."""
 
+    def reach(self, done: int, total: int) -> None:
+        """`done` of `total` are done, for work that counts by itself."""
+
 
 class PlainProgress:
     """Lines such as `pretrain 2000/10000 20% 31 s, 124 s left: loss 0.31`, at most one in `EVERY` seconds."""
@@ -31,8 +34,17 @@ class PlainProgress:
         if time.monotonic() - self.said >= EVERY:
             self.say()
 
+    def reach(self, done: int, total: int) -> None:
+        """See Progress."""
+        if not self.total:
+            self.began_at = done - 1  # what was there before is not this session's work
+        self.total = total
+        self.advance(done - self.done)
+
     def say(self) -> None:
-        """Print where it stands."""
+        """Print where it stands, if there was anything to do."""
+        if not self.total:
+            return
         self.said = time.monotonic()
         spent = self.said - self.began
         left = spent / max(self.done - self.began_at, 1) * max(self.total - self.done, 0)
@@ -52,7 +64,7 @@ class BarProgress:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[numbers]}"), console=Console(stderr=True), refresh_per_second=4,
         )  # fmt: skip
-        self.task = self.bars.add_task(label, total=total, completed=done, numbers="")
+        self.task = self.bars.add_task(label, total=total or None, completed=done, numbers="")
         self.shown_at = 0.0
         self.numbers: dict[str, Any] = {}
         self.bars.start()
@@ -64,6 +76,10 @@ class BarProgress:
             self.shown_at = time.monotonic()
             self.bars.update(self.task, numbers=shown(self.numbers).lstrip(": "))
         self.bars.advance(self.task, n)
+
+    def reach(self, done: int, total: int) -> None:
+        """See Progress."""
+        self.bars.update(self.task, completed=done, total=total)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Episodes in lockstep: every copy of the scene steps at once, and each picture is encoded exactly once."""
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from envs.tabletop import TabletopBatch
 from goals.lookup import CodebookLookup
 from planning import SubgoalFollower
 from vision.images import to_uint8
-from vision.vqvae import VQVAE
+from vision.protocols import CodeModel
 
 
 class Eyes:
@@ -22,8 +22,9 @@ class Eyes:
         proprio: whether the policy reads the hand's position beside the latent.
     """
 
-    def __init__(self, model: VQVAE, proprio: bool = True, device: str | torch.device = "cpu") -> None:
-        self.model, self.proprio, self.device = model.eval().to(device), proprio, torch.device(device)
+    def __init__(self, model: CodeModel, proprio: bool = True, device: str | torch.device = "cpu") -> None:
+        self.model: Any = model.eval().to(device)  # type: ignore[attr-defined]
+        self.proprio, self.device = proprio, torch.device(device)
         self.lookup = CodebookLookup(cast(Tensor, model.codebook).detach())
         self.cells = model.grid_shape[1] * model.grid_shape[2]
         self.latent_dim = model.latent_dim

@@ -1,11 +1,17 @@
 """Jobs as stages of a longer one: each in its own run folder, skipped when done, continued when it was cut off."""
 
 import importlib
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from imagoal.compose import load
+from imagoal.errors import UserError
 from imagoal.run import read_result
 
 
@@ -21,6 +27,35 @@ def stage(job: str, folder: Path, *overrides: str) -> dict[str, Any]:
         config = load(job, [f"run={folder}", "resume=true"] if resume else [f"run={folder}", *overrides])
         importlib.import_module(f"imagoal.jobs.{job}").main(config)
     return {**read_result(folder), "wall_clock_s": round(time.monotonic() - began, 1) if fresh else 0.0}
+
+
+def stages(jobs: Sequence[tuple[str, Path, Sequence[str]]], workers: int) -> list[dict[str, Any]]:
+    """Independent stages (job, folder, overrides), `workers` at once, each in a process of its own with one thread; their results in order.
+
+    With one worker they run one after another in this process. What a process printed is in FOLDER.log. Raises UserError naming the stage
+    that failed; what was begun goes on from its checkpoint the next time.
+    """
+    if workers == 1:
+        return [stage(job, folder, *overrides) for job, folder, overrides in jobs]
+
+    def run(job: str, folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
+        began = time.monotonic()
+        fresh = not (folder / "result.json").is_file()
+        if fresh:
+            again = (folder / "config.yaml").is_file()
+            words = [f"run={folder}", "resume=true"] if again else [f"run={folder}", *overrides]
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with open(folder.with_name(f"{folder.name}.log"), "a") as log:
+                environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+                command = [sys.executable, "-m", "imagoal", job, *words, "threads=1"]
+                done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+            if done.returncode:
+                raise UserError(f"stage {folder.name} failed; see {log.name}. What is done is kept: run the experiment again with resume=true.")
+            print(f"experiment: {folder.name} done in {time.monotonic() - began:.0f} s", file=sys.stderr)
+        return {**read_result(folder), "wall_clock_s": round(time.monotonic() - began, 1) if fresh else 0.0}
+
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(lambda words: run(*words), jobs))
 
 
 def pipeline(folder: Path, experiment: str, seed: int, episodes: int, scene: str, device: str, threads: int) -> dict[str, dict[str, Any]]:

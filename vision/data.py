@@ -38,22 +38,24 @@ def first_rows(start: Int[np.ndarray, "E"], end: Int[np.ndarray, "E"]) -> Int[np
 
 class ImageData:
     """Images of a uint8 array, memmap or tensor (N, H, W, 3); with `first` (N,), also the first image of each one's
-    trajectory, as the context. Raises ValueError for other types or shapes."""
+    trajectory, as the context. `rows` (M,) says which may be drawn (all by default). Raises ValueError for other types or shapes."""
 
-    def __init__(self, images: Any, first: Int[np.ndarray, "N"] | None = None) -> None:
+    def __init__(self, images: Any, first: Int[np.ndarray, "N"] | None = None, rows: Int[np.ndarray, "M"] | None = None) -> None:
         if images.ndim != 4 or images.shape[-1] != 3 or images.dtype not in (np.uint8, torch.uint8):
             raise ValueError(f"ImageData: needs uint8 (N, H, W, 3), got {images.dtype} {tuple(images.shape)}")
         if first is not None and len(first) != len(images):
             raise ValueError(f"ImageData: {len(images)} images but {len(first)} first rows")
         self.images, self.first = images, first
+        self.rows = np.arange(len(images)) if rows is None else rows
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.rows)
 
     def batch(self, rows: Int[np.ndarray, "B"]) -> tuple[Tensor, ...]:
         """(images,) or (images, context), uint8 (B, H, W, 3)."""
-        images = _take(self.images, rows)
-        return (images,) if self.first is None else (images, _take(self.images, np.asarray(self.first)[rows]))
+        chosen = self.rows[rows]
+        images = _take(self.images, chosen)
+        return (images,) if self.first is None else (images, _take(self.images, np.asarray(self.first)[chosen]))
 
 
 def later_rows(start: Int[np.ndarray, "E"], end: Int[np.ndarray, "E"], after: float) -> Int[np.ndarray, "M"]:

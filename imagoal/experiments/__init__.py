@@ -1,7 +1,13 @@
 """The comparisons that `imagoal experiment NAME` runs over seeds, a module each.
 
 A module has `one_seed(config, folder, seed)` -> {variant: {metric: number}}, every stage of it a run folder below `folder`, so that what
-was cut off goes on; and `BARS`, the (variant, metric, label) rows of its figure.
+was cut off goes on; and `BARS`, the (variant, metric, label) rows of its figure, or `figure(result)` that draws another; `pictures(config, folder)` ->
+{name: PNG} may add figures of what was seen.
 """
 
-EXPERIMENTS = {"demo": "imagoal.experiments.demo", "resume": "imagoal.experiments.resume"}
+EXPERIMENTS = {
+    "demo": "imagoal.experiments.demo",
+    "resume": "imagoal.experiments.resume",
+    "see": "imagoal.experiments.see",
+    "real": "imagoal.experiments.real",
+}

@@ -19,6 +19,7 @@ from imagoal.errors import UserError
 from imagoal.experiments import EXPERIMENTS
 from imagoal.figures import bars_with_intervals, chart, figure_png
 from imagoal.loading import pick_device
+from imagoal.model_page import NUMBERS
 from imagoal.run import RunFolder
 from imagoal.stats import t_interval
 
@@ -45,13 +46,18 @@ def main(config: ExperimentConfig) -> None:
     folder = Path(config.results)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / f"{config.name}.json", (json.dumps(result, indent=1) + "\n").encode())
-    write_atomic(folder / f"{config.name}.png", figure(result, experiment.BARS))
+    draw = getattr(experiment, "figure", None)  # of its own, else bars
+    write_atomic(folder / f"{config.name}.png", draw(result) if draw else figure(result, experiment.BARS))
+    for name, content in getattr(experiment, "pictures", lambda *_: {})(config, run.path).items():
+        write_atomic(folder / f"{config.name}_{name}.png", content)
     print(f"experiment: {folder / config.name}.json and .png")
     run.finish({"results": str(folder / f"{config.name}.json")})
 
 
 def unit(metric: str) -> str:
     """The unit of a metric by its name."""
+    if metric in NUMBERS:
+        return NUMBERS[metric][1]
     return "s" if metric.endswith("seconds") else "" if metric.endswith("loss") else "fraction"
 
 

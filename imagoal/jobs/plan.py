@@ -15,7 +15,7 @@ from imagoal.errors import UserError, explained
 from imagoal.evaluation import FIRST_SEED, seeded
 from imagoal.figures import bars_with_intervals, chart
 from imagoal.fitting import fit_stage
-from imagoal.loading import Policy, load_policy, open_trajectories, pick_device, stamped_codes
+from imagoal.loading import Policy, encoded, load_policy, open_trajectories, pick_device
 from imagoal.report import Report
 from imagoal.rollout import Rollout, roll_out
 from imagoal.run import RunFolder, latest_checkpoint, read_config
@@ -46,7 +46,8 @@ def main(config: PlanConfig) -> None:
     size, kinds = env["image_size"], tuple(env["kinds"])
     with explained("scene"):
         world = TabletopBatch(config.scene, config.episodes, size, kinds)
-    starts, goals = world.sample(np.arange(FIRST_SEED, FIRST_SEED + config.episodes), min(config.changes, 2))
+    with explained("changes"):
+        starts, goals = world.sample(np.arange(FIRST_SEED, FIRST_SEED + config.episodes), config.changes)
     start_pictures, goal_pictures = world.picture(starts), world.picture(goals)
     if config.goal:
         goal_pictures = np.repeat(read_picture(config.goal, size)[None], config.episodes, 0)
@@ -100,7 +101,7 @@ def make_planner(config: PlanConfig, run: RunFolder, policy: Policy, device: tor
     """The planner over a generator trained on the prior data (and, for a practised policy, on what it practised)."""
     eyes = policy.eyes
     columns = open_trajectories(policy.pretrain["data"])
-    codes = stamped_codes(policy.pretrain["model"], eyes, columns, policy.pretrain["data"], run.path)
+    codes = encoded(eyes.model, policy.pretrain["model"], columns)
     start, end = (torch.from_numpy(np.array(c)) for c in (columns.start, columns.end))
     practised = practised_codes(policy)
     if practised is not None:

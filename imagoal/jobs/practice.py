@@ -26,11 +26,11 @@ from imagoal.figures import bars_with_intervals, chart, metric_chart
 from imagoal.films import save_film
 from imagoal.loading import (
     Policy,
+    encoded,
     load_policy,
     load_prior,
     open_trajectories,
     pick_device,
-    stamped_codes,
     trajectory_replay,
 )
 from imagoal.progress import progress
@@ -89,7 +89,7 @@ def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gy
     with explained("scene"):
         world = TabletopBatch(config.scene, config.parallel, env["image_size"], tuple(env["kinds"]))
     columns = open_trajectories(pretrain["data"])
-    codes = stamped_codes(pretrain["model"], policy.eyes, columns, pretrain["data"], run.path)
+    codes = encoded(policy.eyes.model, pretrain["model"], columns)
     old = trajectory_replay(columns, codes, policy.eyes, device)
     offline = own("goals", None, dict(pretrain["goals"]), "goals", "")
     kind = offline.reward.kind

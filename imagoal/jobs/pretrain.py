@@ -17,12 +17,12 @@ from imagoal.errors import explained
 from imagoal.evaluation import seeded
 from imagoal.figures import metric_chart
 from imagoal.loading import (
+    encoded,
     load_eyes,
     load_prior,
     make_agent,
     open_trajectories,
     pick_device,
-    stamped_codes,
     trajectory_replay,
 )
 from imagoal.progress import progress
@@ -43,7 +43,7 @@ def main(config: PretrainConfig) -> None:
     device = pick_device(config.device)
     columns = open_trajectories(config.data, run.path / "columns")
     eyes = load_eyes(config.model, device, config.proprio)
-    codes = stamped_codes(config.model, eyes, columns, config.data, run.path)
+    codes = encoded(eyes.model, config.model, columns)
     replay = trajectory_replay(columns, codes, eyes, device)
     reward = make_reward(config.goals.reward, eyes.model.grid_shape, replay, seeded(config.seed, 1, device=device))
     pool = imagined_pool(config, eyes, columns, codes, device) if config.goals.mixture.imagined > 0 else None
