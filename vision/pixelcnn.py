@@ -17,8 +17,10 @@ A grid then costs about as much as one pass over it, where the plain way (`sampl
 Shape suffixes in comments: n samples or batch, g side of the grid, w width, k kernel, r = k // 2, q = 2 * w.
 """
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -74,11 +76,27 @@ def gate(x: Float[Tensor, "*b q"]) -> Float[Tensor, "*b w"]:
     return torch.tanh(a) * torch.sigmoid(b)
 
 
+def gate_(x: Float[Tensor, "*b q"], out: Float[Tensor, "*b w"] | None = None) -> Float[Tensor, "*b w"]:
+    """`gate` for sampling: overwrites x, and writes into `out` where given."""
+    a, b = x.chunk(2, -1)
+    return torch.mul(a.tanh_(), b.sigmoid_(), out=out)
+
+
 def draw(logits: Float[Tensor, "n k"], uniforms: Float[Tensor, "n"], temperature: float = 1.0) -> Int[Tensor, "n"]:
     """Inverse-CDF sampling: the first code whose cumulative probability exceeds the uniform in [0, 1)."""
     cumulative = torch.softmax(logits.double() / temperature, -1).cumsum(-1)
     index = torch.searchsorted(cumulative, (uniforms.double() * cumulative[:, -1])[:, None], right=True)
     return index.squeeze(1).clamp_max(logits.shape[1] - 1)
+
+
+class Matrices(NamedTuple):
+    """A `GatedLayer`'s weights for sampling, those of the convolutions one for each cell that the stack sees."""
+
+    vertical: tuple[Float[Tensor, "w q"], ...]
+    """Of the cells above, row-major."""
+    horizontal: tuple[Float[Tensor, "w q"], ...]
+    cross: Float[Tensor, "q q"]
+    out: Float[Tensor, "w w"]
 
 
 class GatedLayer(nn.Module):
@@ -112,24 +130,44 @@ class GatedLayer(nn.Module):
         out = self.out(gate(left + self.cross(up) + b))
         return gate(up + b), out if self.first else h + out
 
-    def matrices(self) -> tuple[Float[Tensor, "a q"], Float[Tensor, "b q"]]:
-        """The two convolutions as matrices (rows * k * w, q) and (columns * w, q), for `up_row` and `cell`."""
-        v = self.vertical.weight.permute(2, 3, 1, 0).flatten(0, 2)
-        h = self.horizontal.weight.permute(2, 3, 1, 0).flatten(0, 2)
-        return v.contiguous(), h.contiguous()
+    # -- sampling: cells come before samples, so that neighbouring cells of a row are one matrix without a copy ---------
 
-    def up_row(self, above: Float[Tensor, "n rows padded w"], matrix: Float[Tensor, "a q"]) -> Float[Tensor, "n g q"]:
+    def matrices(self) -> Matrices:
+        """The weights as matrices to multiply with from the right."""
+        return Matrices(
+            tuple(m.contiguous() for m in self.vertical.weight.permute(2, 3, 1, 0).flatten(0, 1)),
+            tuple(m.contiguous() for m in self.horizontal.weight[:, :, 0].permute(2, 1, 0)),
+            self.cross.weight.T.contiguous(),
+            self.out.weight.T.contiguous(),
+        )
+
+    def up_row(self, above: Float[Tensor, "rows padded n w"], m: Matrices) -> Float[Tensor, "g n q"]:
         """The vertical convolution of one row, from the rows it sees (padded by r at both sides)."""
-        windows = above.unfold(2, 2 * self.margin + 1, 1).permute(0, 2, 1, 4, 3)  # (n, g, rows, k, w)
-        n, g = windows.shape[:2]
-        return torch.addmm(cast(Tensor, self.vertical.bias), windows.reshape(n * g, -1), matrix).view(n, g, -1)
+        g, n, w = above.shape[1] - 2 * self.margin, above.shape[2], above.shape[3]
+        up = cast(Tensor, self.vertical.bias).repeat(g * n, 1)
+        seen = itertools.product(range(self.rows), range(2 * self.margin + 1))
+        for (row, shift), matrix in zip(seen, m.vertical, strict=True):
+            up.addmm_(above[row, shift : shift + g].view(g * n, w), matrix)
+        return up.view(g, n, -1)
 
-    def cell(
-        self, cells: Float[Tensor, "n columns w"], add: Float[Tensor, "n q"], matrix: Float[Tensor, "b q"]
-    ) -> Float[Tensor, "n w"]:
-        """The horizontal stack at one cell, from the cells it sees and all that is added before its gate."""
-        out = self.out(gate(torch.addmm(add, cells.flatten(1), matrix)))
-        return out if self.first else cells[:, -1] + out
+    def across(self, up: Float[Tensor, "g n q"], b: Float[Tensor, "g n q"], m: Matrices) -> Float[Tensor, "g n q"]:
+        """All that is added to the horizontal convolution of one row before its gate."""
+        add = b + (self.cross.bias + cast(Tensor, self.horizontal.bias))
+        add.view(-1, add.shape[2]).addmm_(up.view(-1, up.shape[2]), m.cross)
+        return add
+
+    def cell_(
+        self, cells: Sequence[Float[Tensor, "n w"]], add: Float[Tensor, "n q"], m: Matrices, out: Float[Tensor, "n w"]
+    ) -> None:
+        """The horizontal stack at one cell, written into `out`, from the cells it sees and what `across` gave it, which is
+        overwritten."""
+        for cell, matrix in zip(cells, m.horizontal, strict=True):
+            add.addmm_(cell, matrix)
+        if self.first:
+            out.copy_(self.out.bias)
+        else:
+            torch.add(cells[-1], self.out.bias, out=out)
+        out.addmm_(gate_(add), m.out)
 
 
 class ContextMap(nn.Module):
@@ -158,12 +196,17 @@ class VectorHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(codes))
         self.stay = nn.Linear(hidden, 1)
 
+    def keys(self, vectors: Float[Tensor, "k c"]) -> Float[Tensor, "hidden k"]:
+        """What a cell's features are matched with, of all codes."""
+        features = self.features(vectors)
+        return features.T / features.shape[-1] ** 0.5
+
     def forward(
-        self, h: Float[Tensor, "*b w"], x: Float[Tensor, "*b c"], vectors: Float[Tensor, "k c"]
+        self, h: Float[Tensor, "*b w"], x: Float[Tensor, "*b c"], vectors: Float[Tensor, "k c"], keys: Float[Tensor, "hidden k"]
     ) -> Float[Tensor, "*b k"]:
-        """From a cell's features, the context's vector there, and the vectors of all codes."""
+        """From a cell's features, the context's vector there, and the vectors of all codes with their `keys`."""
         f = F.relu(self.hidden(h))
-        match = f @ (self.features(vectors).T / f.shape[-1] ** 0.5) + self.bias
+        match = f @ keys + self.bias
         distance = x.square().sum(-1, keepdim=True) - 2 * x @ vectors.T + vectors.square().sum(1)
         return match - F.softplus(self.stay(f)) * distance
 
@@ -201,7 +244,7 @@ class PixelCNN(nn.Module):
         """Unnormalised log-probabilities of every cell's code given the cells before it."""
         biases, skip = self._condition(context)
         h = self._stacks(F.embedding(codes.long(), self._table()), biases)
-        return self._head(h + skip, self._cells(context))
+        return self._head(h + skip, self._cells(context), self._keys())
 
     def _table(self) -> Float[Tensor, "k w"]:
         """The embedding of every code."""
@@ -225,9 +268,13 @@ class PixelCNN(nn.Module):
             return context.new_zeros(len(context), g, g, 0)
         return (context * self.config.context_scale).view(len(context), -1, g, g).permute(0, 2, 3, 1)
 
-    def _head(self, h: Float[Tensor, "*b w"], x: Float[Tensor, "*b c"]) -> Float[Tensor, "*b k"]:
-        """Logits from the last features and the context's vector at the same cell."""
-        return self.head(h, x, self.vectors) if self.config.context_blocks else self.head(h)  # type: ignore[no-any-return]
+    def _keys(self) -> Tensor | None:
+        """What `_head` needs of the codes, the same for every cell."""
+        return cast(VectorHead, self.head).keys(self.vectors) if self.config.context_blocks else None
+
+    def _head(self, h: Float[Tensor, "*b w"], x: Float[Tensor, "*b c"], keys: Tensor | None) -> Float[Tensor, "*b k"]:
+        """Logits from the last features, the context's vector at the same cell and `_keys`."""
+        return self.head(h) if keys is None else self.head(h, x, self.vectors, keys)  # type: ignore[no-any-return]
 
     def _stacks(self, x: Float[Tensor, "n g g w"], biases: tuple[Tensor, ...]) -> Float[Tensor, "n g g w"]:
         """The last horizontal features of embedded codes."""
@@ -296,31 +343,34 @@ class PixelCNN(nn.Module):
         """
         u = self._uniforms(context, uniforms, generator)
         g, w, n = self.config.grid, self.config.width, len(context)
-        layers = cast(list[GatedLayer], list(self.layers))
-        margins = [layer.margin for layer in layers]
-        matrices, table = [layer.matrices() for layer in layers], self._table()
-        (biases, skip), seen = self._condition(context), self._cells(context)
+        layers, table, keys = cast(list[GatedLayer], list(self.layers)), self._table(), self._keys()
+        margins, matrices = [layer.margin for layer in layers], [layer.matrices() for layer in layers]
+        conditions, skip = self._condition(context)
+        biases = [bias.permute(1, 2, 0, 3) for bias in conditions]  # (g, g, n, q)
+        if self.config.context_blocks:  # else they are the same for all cells
+            biases = [bias.contiguous() for bias in biases]
+        seen = self._cells(context)
         codes = torch.zeros(n, g, g, dtype=torch.int64, device=context.device)
         # What each layer's stacks read, with its padding of r: `above` for the vertical one (all rows, both sides), `left`
-        # for the horizontal one (the current row, from the left). The first layer reads the embedded codes in both.
-        above = [table.new_zeros(n, g + r, g + 2 * r, w) for r in margins]
+        # for the horizontal one (the current row, from the left), with the last layer's features at the end, which have
+        # none. The first layer reads the embedded codes in both.
+        above = [table.new_zeros(g + r, g + 2 * r, n, w) for r in margins]
+        left = [table.new_zeros(g + r, n, w).unbind() for r in (*margins, 0)]
         for y in range(g):
-            left = [table.new_zeros(n, g + r, w) for r in margins]
-            adds: list[Tensor] = []  # (n, g, q): what the vertical stack and the condition give each horizontal stack
-            for i, layer in enumerate(layers):
-                up = layer.up_row(above[i][:, y : y + layer.rows], matrices[i][0])
-                adds.append(layer.cross(up) + biases[i][:, y] + cast(Tensor, layer.horizontal.bias))
+            adds: list[tuple[Tensor, ...]] = []  # g of (n, q): what each horizontal stack gets from above and the condition
+            for i, (layer, m) in enumerate(zip(layers, matrices, strict=True)):
+                up = layer.up_row(above[i][y : y + layer.rows], m)
+                adds.append(layer.across(up, biases[i][y], m).unbind())
                 if i + 1 < len(layers):
                     r = margins[i + 1]
-                    above[i + 1][:, y + r, r : r + g] = gate(up + biases[i][:, y])
+                    gate_(up.add_(biases[i][y]), above[i + 1][y + r, r : r + g])
             for x in range(g):
-                for i, layer in enumerate(layers):
-                    h = layer.cell(left[i][:, x : x + layer.columns], adds[i][:, x], matrices[i][1])
-                    if i + 1 < len(layers):
-                        left[i + 1][:, x + margins[i + 1]] = h
-                logits = self._head(h + skip[:, y, x], seen[:, y, x])
+                for i, (layer, m) in enumerate(zip(layers, matrices, strict=True)):
+                    into = x + (margins[i + 1] if i + 1 < len(layers) else 0)
+                    layer.cell_(left[i][x : x + layer.columns], adds[i][x], m, left[i + 1][into])
+                logits = self._head(left[-1][x] + skip[:, y, x], seen[:, y, x], keys)
                 codes[:, y, x] = draw(logits, u[:, y * g + x], temperature)
                 embedded, r = table[codes[:, y, x]], margins[0]
-                left[0][:, x + r] = embedded
-                above[0][:, y + r, x + r] = embedded
+                left[0][x + r].copy_(embedded)
+                above[0][y + r, x + r] = embedded
         return codes
