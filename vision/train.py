@@ -5,193 +5,24 @@ checkpoints are off. Steps are the only clock: the batch of step k is a function
 state, so a run resumed at step k sees what the uninterrupted run saw and ends with the same weights.
 """
 
-import logging
-import math
-import signal
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+import inspect
+from collections.abc import Callable
+from pathlib import Path
 
-import lightning
 import numpy as np
 import torch
-from jaxtyping import Float, Int16
+from jaxtyping import Int16
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
 
 from vision.data import Batches
+from vision.streams import BatchStream
+from vision.training_plan import Calls, NotFinite, Plan
+from vision.training_state import Best, restore_model
 from vision.vqvae import VQVAE
 
 Log = Callable[[int, dict[str, float]], None]
 Checkpoint = Callable[[int, dict[str, Tensor]], None]
-
-
-def step_rng(seed: int, step: int) -> np.random.Generator:
-    """The random generator of one step of one run."""
-    return np.random.default_rng((seed, step))
-
-
-class BatchStream(IterableDataset[tuple[Tensor, ...]]):
-    """Batches of steps `start`, `start + 1`, ...: rows drawn with replacement by a generator seeded by (seed, step)."""
-
-    def __init__(self, data: Batches, batch_size: int, seed: int, start: int = 0) -> None:
-        self.data, self.batch_size, self.seed, self.start = data, batch_size, seed, start
-
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        """Never ends: the trainer stops at its number of steps."""
-        step = self.start
-        while True:
-            yield self.data.batch(step_rng(self.seed, step).integers(len(self.data), size=self.batch_size))
-            step += 1
-
-
-def training_state(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> dict[str, Tensor]:
-    """All that a resume needs, as copies in flat tensors on the CPU: `step`, `model.NAME`, `optimizer.NAME.KEY`."""
-    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-    state = {"step": torch.tensor(step)} | {f"model.{key}": value for key, value in model.state_dict().items()}
-    for parameter, moments in optimizer.state.items():
-        state |= {f"optimizer.{names[parameter]}.{key}": value for key, value in moments.items()}
-    return {key: value.detach().to("cpu", copy=True).contiguous() for key, value in state.items()}
-
-
-def restore_model(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Put the weights of a `training_state` into the model. Raises ValueError when they are not this model's."""
-    weights = {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(
-            f"the checkpoint does not fit this {type(model).__name__}; use the settings it was trained with: {error}"
-        ) from error
-
-
-def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
-    """Put the moments of a `training_state` into the optimizer, each in its parameter's memory layout (fused Adam reads
-    them side by side)."""
-    for name, parameter in model.named_parameters():
-        prefix = f"optimizer.{name}."
-        for key, value in state.items():
-            if key.startswith(prefix):
-                like = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
-                optimizer.state[parameter][key.removeprefix(prefix)] = like.copy_(value).detach().to(parameter.device)
-
-
-class Module(lightning.LightningModule):
-    """The thin wrapper: Lightning calls the model's `loss`, this counts steps and calls back."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        seed: int,
-        start: int,
-        steps: int,
-        resume: dict[str, Tensor] | None,
-        log: Log | None,
-        log_every: int,
-        checkpoint: Checkpoint | None,
-        checkpoint_every: int,
-        progress: Callable[[int, int], None] | None,
-        stop: Callable[[], bool] | None,
-        gradient_clip: float | None,
-    ) -> None:
-        super().__init__()
-        self.model: Any
-        self.model, self.seed, self.done, self.steps, self.resume = model, seed, start, steps, resume
-        self.report, self.report_every = log, log_every
-        self.save, self.save_every = checkpoint, checkpoint_every
-        self.show, self.stop, self.gradient_clip = progress, stop, gradient_clip
-        self.window: list[dict[str, Tensor]] = []
-        self.window_began = time.perf_counter()
-        self.images = 0
-        self.adam: torch.optim.Optimizer | None = None
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam (fused) on what has gradients, with the learning rate of the model's config."""
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.adam = torch.optim.Adam(parameters, lr=self.model.config.learning_rate, fused=True)
-        if self.resume is not None:
-            restore_optimizer(self.model, self.adam, self.resume)
-        return self.adam
-
-    def on_train_batch_start(self, batch: Sequence[Tensor], batch_idx: int) -> None:
-        """Random numbers inside a loss, and a learning rate that decays, depend on the step alone."""
-        torch.manual_seed(int(step_rng(self.seed, self.done).integers(2**62)))
-        if self.adam is not None and getattr(self.model.config, "decay", False):
-            rate = self.model.config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.done / self.steps))
-            for group in self.adam.param_groups:
-                group["lr"] = rate
-
-    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Float[Tensor, ""]:
-        """The model's loss; its metrics wait, as tensors, for the next log."""
-        loss, metrics = self.model.loss(*batch)
-        self.window.append(metrics)
-        self.images += len(batch[0])
-        if loss.device.type == "cpu" and not loss.isfinite():  # elsewhere at the next log: a check a step would stall
-            raise FloatingPointError(self._not_finite(self.done + 1))
-        return loss
-
-    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
-        """Clip the norm here: Lightning refuses to beside a fused optimiser in mixed precision, for a gradient scaler's
-        sake, which bfloat16 does not use."""
-        if self.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip)
-
-    def on_train_batch_end(self, outputs: object, batch: Sequence[Tensor], batch_idx: int) -> None:
-        """After the optimiser's step: the model's own moves, then log, checkpoint and progress when due."""
-        after_step = getattr(self.model, "after_step", None)
-        if after_step is not None:
-            after_step()
-        self.done += 1
-        last = self.done == self.steps or (self.stop is not None and self.stop())
-        saves = self.save is not None and (last or self.done % self.save_every == 0)
-        if last or saves or self.done % self.report_every == 0:
-            self.flush()
-        if saves and self.save is not None and self.adam is not None:
-            self.save(self.done, training_state(self.model, self.adam, self.done))
-            self.window_began = time.perf_counter()  # writing files is not training time
-        if self.show is not None:
-            self.show(self.done, self.steps)
-        if last:
-            self.trainer.should_stop = True
-
-    def flush(self) -> None:
-        """Average and report the metrics since the last time. Raises FloatingPointError when a loss was not finite."""
-        if not self.window:
-            return
-        first = self.done - len(self.window) + 1
-        columns = {key: torch.stack([m[key] for m in self.window]).float() for key in self.window[0]}
-        if "loss" in columns and not (finite := columns["loss"].isfinite()).all():
-            raise FloatingPointError(self._not_finite(first + int((~finite).nonzero()[0])))
-        values = {key: float(column.mean()) for key, column in columns.items()}
-        seconds = time.perf_counter() - self.window_began
-        if self.report is not None:
-            self.report(self.done, values | {"images_per_s": self.images / max(seconds, 1e-9)})
-        self.window, self.images, self.window_began = [], 0, time.perf_counter()
-
-    def _not_finite(self, step: int) -> str:
-        return (
-            f"the loss of {type(self.model).__name__} is not finite at step {step}; lower learning_rate "
-            f"(now {self.model.config.learning_rate}), set a gradient clip, or check the data"
-        )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Lightning's notes and warnings off, for the duration."""
-    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning.*")
-            warnings.filterwarnings("ignore", message=r".*(num_workers|IterableDataset|litlogger|LeafSpec).*")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+BadBatch = Callable[[int, dict[str, Tensor]], Path | None]
 
 
 def fit(
@@ -209,28 +40,44 @@ def fit(
     progress: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] | None = None,
     device: str | torch.device = "cpu",
+    devices: int = 1,
     precision: str = "32-true",
     gradient_clip: float | None = None,
+    validation: Batches | None = None,
+    validate_every: int = 250,
+    patience: int = 0,
+    bad_batch: BadBatch | None = None,
 ) -> int:
     """Train `model` (its `loss(*batch)` gives a scalar and metrics) until step `steps`; returns the step reached.
 
-    The model needs a `config.learning_rate`, and may have `prepare(images)`, called once on 1,024 rows before the first
-    step, and `after_step()`. `log(step, metrics)` gets averages since the last log and `images_per_s`;
-    `checkpoint(step, state)` gets `training_state` every `checkpoint_every` steps and at the end, which given back as
-    `resume` continues the run exactly. `progress(step, steps)` is called at every step; `stop()` turning true ends the run after
-    the current step, with a checkpoint. `precision` is "32-true" or "bf16-mixed", `gradient_clip` a norm.
+    The model needs a `config.learning_rate`; its config may have `decay` (the rate falls along half a cosine), `betas`
+    and `weight_decay`. It may have `prepare(images)`, called once on 1,024 rows before the first step; `after_step()`,
+    called after every step; and `progress`, set before every step to the share of the steps done, in [0, 1).
+
+    `log(step, metrics)` gets averages since the last log, `images_per_s` and `waiting`, the share of the time spent
+    waiting for data; `checkpoint(step, state)` gets `training_state` every `checkpoint_every` steps and at the end, which
+    given back as `resume` continues the run exactly. `progress(step, steps)` is called at every step; `stop()` turning
+    true ends the run after the current step (some steps later with several devices), with a checkpoint. `precision` is
+    "32-true" or "bf16-mixed", `gradient_clip` a norm.
+
+    With `validation`, every `validate_every` steps and at the end the loss and metrics over at most 2,048 of its rows are
+    logged as `val_NAME`, the weights with the lowest `val_loss` are kept, and are the model's at the end; with `patience`
+    above 0 that many validations in a row without improvement end the run. A model whose `select_best` is False (a GAN)
+    keeps its last weights.
+
+    With `devices` above 1 that many processes share each batch, on as many GPUs or, with one thread each, on the CPU. They
+    draw other rows than one process would; what a model changes in `after_step` it must keep equal, see
+    `vision.collectives`.
+
+    When the loss is not finite the batch, drawn again, is given to `bad_batch(step, {argument: tensor})`, which may write
+    it and return where. No checkpoint is made of such a step.
 
     Raises ValueError for a checkpoint of another model or settings out of range, FloatingPointError naming the step when
     the loss is not finite, KeyboardInterrupt when interrupted.
     """
-    if len(data) < 1 or min(batch_size, log_every, checkpoint_every) < 1 or steps < 0:
-        raise ValueError(
-            f"fit: needs data ({len(data)} rows), batch_size={batch_size}, log_every={log_every} and "
-            f"checkpoint_every={checkpoint_every} of at least 1, and steps={steps} of at least 0"
-        )
-    if precision not in ("32-true", "bf16-mixed"):
-        raise ValueError(f'fit: precision={precision!r} must be "32-true" or "bf16-mixed"')
     target = torch.device(device)
+    _check(model, data, validation, steps, batch_size, log_every, checkpoint_every, validate_every, patience)
+    _check_devices(target, devices, batch_size, precision)
     start = 0
     if resume is not None:
         if "step" not in resume:
@@ -244,37 +91,84 @@ def fit(
     if resume is None and prepare is not None:
         rows = np.unique(np.linspace(0, len(data) - 1, min(len(data), 1024)).astype(np.int64))
         prepare(data.batch(rows)[0].to(target))
-    if start >= steps:
+    best = Best.of(resume if validation is not None and getattr(model, "select_best", True) else None)
+    if start >= steps or 0 < patience <= best.bad:
+        best.put_into(model)
         return start
-    module = Module(
-        model, seed, start, steps, resume, log, log_every, checkpoint, checkpoint_every, progress, stop, gradient_clip
-    )
-    model.train()
-    interrupt = signal.getsignal(signal.SIGINT)
-    with _quiet(), torch.random.fork_rng():
-        trainer = lightning.Trainer(
-            accelerator="gpu" if target.type == "cuda" else target.type,
-            devices=[target.index or 0] if target.type == "cuda" else 1,
-            precision=precision,  # type: ignore[arg-type]
-            max_steps=steps - start,
-            max_epochs=-1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
+
+    from vision.lightning_module import train  # here: it imports Lightning, which takes seconds
+
+    plan = Plan(
+        steps, batch_size, seed, log_every, checkpoint_every, validate_every, patience, str(target), devices, precision,
+        gradient_clip,
+    )  # fmt: skip
+    calls = Calls(log, checkpoint, progress, stop)
+    try:
+        if devices == 1:
+            return train(model, data, plan, start, resume, calls, validation)
+        from vision.distributed import train_together
+
+        return train_together(model, data, plan, start, resume, calls, validation)
+    except NotFinite as error:
+        where = bad_batch(error.step, bad_tensors(model, data, plan, error.step)) if bad_batch is not None else None
+        raise FloatingPointError(
+            f"the loss of {type(model).__name__} is not finite at step {error.step}; lower learning_rate (now "
+            f"{model.config.learning_rate}), set a gradient clip, or check the data"  # type: ignore[union-attr]
+            + (f": that step's batch is in {where}" if where is not None else "")
+        ) from None
+    finally:
+        model.to(target).eval()
+
+
+def bad_tensors(model: nn.Module, data: Batches, plan: Plan, step: int) -> dict[str, Tensor]:
+    """The batch of a step (the first is 1), of all processes, drawn again: by the names of the loss's arguments, on the
+    CPU, contiguous."""
+    share = plan.batch_size // plan.devices
+    parts = [BatchStream(data, share, plan.seed, 0, rank, plan.devices).at(step - 1) for rank in range(plan.devices)]
+    names = list(inspect.signature(model.loss).parameters)  # type: ignore[arg-type]
+    return {
+        names[i] if i < len(names) else f"argument_{i}": torch.cat(column).detach().cpu().contiguous()
+        for i, column in enumerate(zip(*parts, strict=True))
+    }
+
+
+def _check(
+    model: nn.Module, data: Batches, validation: Batches | None, steps: int, batch_size: int, log_every: int,
+    checkpoint_every: int, validate_every: int, patience: int,
+) -> None:  # fmt: skip
+    if len(data) < 1 or min(batch_size, log_every, checkpoint_every) < 1 or steps < 0:
+        raise ValueError(
+            f"fit: needs data ({len(data)} rows), batch_size={batch_size}, log_every={log_every} and "
+            f"checkpoint_every={checkpoint_every} of at least 1, and steps={steps} of at least 0"
         )
-        try:
-            trainer.fit(module, DataLoader(BatchStream(data, batch_size, seed, start), batch_size=None))
-        except SystemExit as exit:  # Lightning turns Ctrl-C into an exit and leaves the signal ignored
-            if isinstance(exit.__context__, KeyboardInterrupt):
-                signal.signal(signal.SIGINT, interrupt)
-                raise KeyboardInterrupt from exit
-            raise
-        finally:
-            model.to(target).eval()
-    return module.done
+    if validation is not None and (len(validation) < 1 or validate_every < 1):
+        raise ValueError(
+            f"fit: needs validation data ({len(validation)} rows) and validate_every={validate_every} of at least 1; "
+            "leave out validation to train without it"
+        )
+    if patience < 0 or (patience and validation is None):
+        raise ValueError(f"fit: patience={patience} needs validation data, and must be at least 0 (0: no early stop)")
+    if patience and not getattr(model, "select_best", True):
+        raise ValueError(
+            f"fit: a {type(model).__name__} has no loss that says when it is best (select_best is False), so it cannot "
+            f"stop early; set patience=0 instead of {patience}"
+        )
+
+
+def _check_devices(target: torch.device, devices: int, batch_size: int, precision: str) -> None:
+    if precision not in ("32-true", "bf16-mixed"):
+        raise ValueError(f'fit: precision={precision!r} must be "32-true" or "bf16-mixed"')
+    if devices < 1 or batch_size % devices:
+        raise ValueError(
+            f"fit: batch_size={batch_size} must be divisible by devices={devices} (at least 1), which share each batch"
+        )
+    if devices > 1 and target.type not in ("cpu", "cuda"):
+        raise ValueError(f"fit: devices={devices} works on cpu and cuda, not on {target.type}; set devices=1")
+    if devices > 1 and target.type == "cuda" and torch.cuda.device_count() < devices:
+        raise ValueError(
+            f"fit: devices={devices}, but this machine has {torch.cuda.device_count()} GPU(s); lower devices, or train on "
+            "the CPU"
+        )
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from vision.collectives import all_sum, from_first, processes
 from vision.images import to_float
 
 Sampler = Callable[[int, Tensor | None, Generator | None], Tensor]
@@ -281,24 +282,26 @@ class VQVAE(nn.Module):
         """Move what the optimiser does not: averages of usage, the moving-average codebook, dead codes.
 
         Call it after the optimiser's step (`vision.train` does); it uses the assignment of the last training `loss`.
-        Restarts choose batch vectors by arithmetic on the step, so a resumed run repeats them.
+        Restarts choose batch vectors by arithmetic on the step, so a resumed run repeats them. In a data-parallel run
+        the averages are over the batches of all processes, and restarts take vectors of the first one's.
         """
         if self._assigned is None or not (self.config.ema or self.config.restart_dead):
             return
         c, (x, index) = self.config, self._assigned
         self._assigned = None
-        unit = c.codes / len(index)
-        counts = torch.bincount(index, minlength=c.codes).float() * unit
+        unit = c.codes / (len(index) * processes())
+        counts = all_sum(torch.bincount(index, minlength=c.codes).float() * unit)
         self.usage.lerp_(counts, 1 - c.ema_decay)
         if c.ema:
-            sums = torch.zeros_like(self.total).index_add_(0, index, x) * unit
+            sums = all_sum(torch.zeros_like(self.total).index_add_(0, index, x) * unit)
             self.total.lerp_(sums, 1 - c.ema_decay)
             self.codebook.copy_(ema_codebook(self.usage, self.total))
         if c.restart_dead:
             dead = self.usage < c.restart_below
             pick = (torch.arange(c.codes, device=x.device) * 7919 + self.steps * 104729) % len(x)
-            self.codebook.copy_(torch.where(dead[:, None], x[pick], self.codebook))
-            self.total.copy_(torch.where(dead[:, None], PROBATION * x[pick], self.total))
+            fresh = from_first(x[pick])
+            self.codebook.copy_(torch.where(dead[:, None], fresh, self.codebook))
+            self.total.copy_(torch.where(dead[:, None], PROBATION * fresh, self.total))
             self.usage.copy_(torch.where(dead, PROBATION, self.usage))
         self.steps.add_(1)
 
