@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from vision.vqvae import ResidualBlock
+from vision.grids import ResidualBlock
 
 
 @dataclass(frozen=True)
