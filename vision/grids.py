@@ -6,7 +6,7 @@ residual blocks. How a grid of vectors becomes codes, and the loss, are each mod
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
@@ -20,6 +20,7 @@ from vision.networks import check_pictures
 Sampler = Callable[[int, Tensor | None, Generator | None], Tensor]
 
 
+@runtime_checkable
 class GridConfig(Protocol):
     """The settings that the networks need; properties, because configs are frozen."""
 
