@@ -24,7 +24,18 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 # Which dataclass reads a group's file, by the file's `name:`; the first is meant where the file names none.
 GROUPS: dict[str, dict[str, str]] = {
     "env": {"tabletop": "imagoal.config:EnvConfig"},
-    "vision": {"vqvae": "vision.vqvae:VQVAEConfig"},
+    "vision": {
+        "vqvae": "vision.vqvae:VQVAEConfig",
+        "fsq": "vision.fsq:FSQConfig",
+        "ae": "vision.autoencoder:AutoencoderConfig",
+        "vae": "vision.vae:VAEConfig",
+        "cvae": "vision.cvae:CVAEConfig",
+        "ccvae": "vision.ccvae:CCVAEConfig",
+        "dsae": "vision.dsae:DSAEConfig",
+        "bigan": "vision.bigan:BiGANConfig",
+        "cbigan": "vision.cbigan:CBiGANConfig",
+        "timm": "vision.pretrained:PretrainedConfig",
+    },
     "goals": {"goals": "goals.relabel:GoalsConfig"},
     "agent": {
         "iql": "agents.iql:IQLConfig",

@@ -27,7 +27,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from vision.vqvae import ResidualBlock
+from vision.grids import ResidualBlock
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class PixelCNNConfig:
     grid: int = 12
     context_dim: int = 720
     """Length of the flat latent it is conditioned on."""
+    conditional: bool = True
+    """False: whatever the context, it counts as zeros; the prior of pictures that belong to no trajectory."""
     kernel: int = 7
     """Side of the first layer's mask A (odd, at least 3); the other layers' is 3."""
     context_blocks: int = 0
@@ -258,15 +260,19 @@ class PixelCNN(nn.Module):
             grids = self._cells(context).permute(0, 3, 1, 2)
             *biases, skip = self.conditions(grids).split([2 * c.width] * c.layers + [c.width], -1)
             return tuple(biases), skip
-        flat = self.conditions(context * c.context_scale)[:, None, None].expand(-1, c.grid, c.grid, -1)
+        flat = self.conditions(self._heard(context))[:, None, None].expand(-1, c.grid, c.grid, -1)
         return flat.chunk(c.layers, -1), flat.new_zeros(len(context), c.grid, c.grid, c.width)
+
+    def _heard(self, context: Float[Tensor, "n z"]) -> Float[Tensor, "n z"]:
+        """The context as the networks get it."""
+        return context * self.config.context_scale if self.config.conditional else torch.zeros_like(context)
 
     def _cells(self, context: Float[Tensor, "n z"]) -> Float[Tensor, "n g g c"]:
         """The context's vector at every cell; of length 0 when it does not lie on the grid."""
         g = self.config.grid
         if not self.config.context_blocks:
             return context.new_zeros(len(context), g, g, 0)
-        return (context * self.config.context_scale).view(len(context), -1, g, g).permute(0, 2, 3, 1)
+        return self._heard(context).view(len(context), -1, g, g).permute(0, 2, 3, 1)
 
     def _keys(self) -> Tensor | None:
         """What `_head` needs of the codes, the same for every cell."""

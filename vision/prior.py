@@ -1,29 +1,49 @@
-"""The affordance prior: a PixelCNN over a VQ-VAE's codes, as a `LatentPrior` (VAL, seed 003)."""
+"""The affordance prior: a PixelCNN over the codes of a `CodeModel`, as a `LatentPrior` (VAL, seed 003)."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor, nn
 
 from vision.pixelcnn import PixelCNN
-from vision.vqvae import VQVAE
+from vision.protocols import CodeModel
 
 
 class AffordancePrior(nn.Module):
     """Goals a scene affords: latents of images that could be reached from the scene's first image.
 
-    `temperature` is the PixelCNN's own (its config's) when not given. Raises ValueError when the two models do not fit each other (grid, codes, latent length).
+    `temperature` is the PixelCNN's own (its config's) when not given. Raises ValueError when the two models do not fit each other (grid,
+    codes, latent length). A PixelCNN that is not `conditional` may be given any context, for instance zeros.
     """
 
-    def __init__(self, pixelcnn: PixelCNN, vqvae: VQVAE, temperature: float | None = None, chunk: int = 512) -> None:
+    def __init__(self, pixelcnn: PixelCNN, model: CodeModel, temperature: float | None = None, chunk: int = 512) -> None:
         super().__init__()
-        p, v = pixelcnn.config, vqvae.config
-        if (p.grid, p.codes, p.context_dim) != (v.grid, v.codes, vqvae.latent_dim):
+        p, c = pixelcnn.config, model.config
+        if (p.grid, p.codes, p.context_dim) != (c.grid, c.codes, model.latent_dim):
             raise ValueError(
-                f"AffordancePrior: the PixelCNN (grid {p.grid}, {p.codes} codes, context {p.context_dim}) does not fit "
-                f"the VQ-VAE (grid {v.grid}, {v.codes} codes, latent {vqvae.latent_dim}); train it on this VQ-VAE's codes"
+                f"AffordancePrior: the PixelCNN (grid {p.grid}, {p.codes} codes, context {p.context_dim}) does not fit the "
+                f"{type(model).__name__} (grid {c.grid}, {c.codes} codes, latent {model.latent_dim}); train it on this model's codes"
             )
-        self.pixelcnn, self.vqvae = pixelcnn, vqvae
+        self.pixelcnn: PixelCNN = pixelcnn
+        self.model: CodeModel = model
         self.temperature, self.chunk = p.temperature if temperature is None else temperature, chunk
+
+    def attach(self) -> CodeModel:
+        """Let the model's own `sample` draw from this prior; returns the model."""
+        self.model.sampler = self.sample_seen
+        return self.model
+
+    @torch.no_grad()
+    def sample_seen(self, n: int, context: UInt8[Tensor, "b H W 3"] | None, generator: Generator | None = None) -> Float[Tensor, "n z"]:
+        """Draw `n` latents given the first picture of the scene (or one for each); none where the prior is unconditional.
+
+        Raises ValueError without a picture that it needs."""
+        if not self.pixelcnn.config.conditional:
+            return self.sample(n, self.model.codebook.new_zeros(self.model.latent_dim), generator=generator)
+        if context is None:
+            raise ValueError(
+                f"{type(self.model).__name__}.sample: its prior imagines what can follow the first picture of a scene; give it as `context`"
+            )
+        return self.sample(n, self.model.encode(context), generator=generator)
 
     @torch.no_grad()
     def sample_codes(
@@ -31,10 +51,10 @@ class AffordancePrior(nn.Module):
     ) -> Int[Tensor, "n g g"]:
         """Draw `n` grids of codes for one context `(z,)` or `(1, z)`, or for one context each `(n, z)`."""
         contexts = context.expand(n, -1) if context.dim() == 1 or len(context) == 1 else context
-        if tuple(contexts.shape) != (n, self.vqvae.latent_dim):
+        if tuple(contexts.shape) != (n, self.model.latent_dim):
             raise ValueError(
-                f"AffordancePrior: {n} samples need a context of shape ({self.vqvae.latent_dim},) or "
-                f"({n}, {self.vqvae.latent_dim}), got {tuple(context.shape)}"
+                f"AffordancePrior: {n} samples need a context of shape ({self.model.latent_dim},) or "
+                f"({n}, {self.model.latent_dim}), got {tuple(context.shape)}"
             )
         uniforms = torch.rand(n, self.pixelcnn.config.grid**2, generator=generator, device=context.device)
         parts = [
@@ -49,8 +69,8 @@ class AffordancePrior(nn.Module):
         self, n: int, context: Float[Tensor, "..."], *, generator: Generator | None = None
     ) -> Float[Tensor, "n z"]:
         """Draw `n` flat latents for one context `(z,)` or `(1, z)`, or for one context each `(n, z)`."""
-        return self.vqvae.lookup(self.sample_codes(n, context, generator=generator)).detach()
+        return self.model.lookup(self.sample_codes(n, context, generator=generator)).detach()
 
     def log_prob(self, z: Float[Tensor, "B z"], context: Float[Tensor, "B z"]) -> Float[Tensor, "B"]:
         """Log-probability in nats of the codes nearest to each latent."""
-        return self.pixelcnn.log_prob(self.vqvae.quantize(z), context)
+        return self.pixelcnn.log_prob(self.model.quantize(z), context)

@@ -1,6 +1,7 @@
-"""The two interfaces the other rooms know: a latent model and a prior over its latents."""
+"""The interfaces the other rooms know: a latent model, one whose latents are codes, and a prior over latents."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor
@@ -54,7 +55,10 @@ class CodeModel(LatentModel, Protocol):
     A flat latent is the flattening of `grid_shape` (code_dim, grid, grid); `config.codes` and `config.grid` are its sizes.
     """
 
+    config: Any
     codebook: Tensor
+    sampler: Callable[[int, Tensor | None, Generator | None], Tensor] | None
+    """What `sample` asks, given (n, context pictures, generator): a prior's, see `AffordancePrior.attach`."""
 
     @property
     def grid_shape(self) -> tuple[int, int, int]:

@@ -19,9 +19,16 @@ from safetensors.torch import save as save_bytes
 from torch import nn
 
 from vision.autoencoder import Autoencoder, AutoencoderConfig
+from vision.bigan import BiGAN, BiGANConfig
+from vision.cbigan import CBiGAN, CBiGANConfig
 from vision.ccvae import CCVAE, CCVAEConfig
 from vision.cvae import CVAE, CVAEConfig
+from vision.dsae import DSAE, DSAEConfig
+from vision.fsq import FSQ, FSQConfig
 from vision.pixelcnn import PixelCNN, PixelCNNConfig
+from vision.pretrained import Pretrained, PretrainedConfig
+from vision.prior import AffordancePrior
+from vision.protocols import CodeModel
 from vision.vae import VAE, VAEConfig
 from vision.vqvae import VQVAE, VQVAEConfig
 
@@ -32,7 +39,12 @@ CLASSES: dict[str, tuple[type[Any], type[Any]]] = {
         (VAE, VAEConfig),
         (CVAE, CVAEConfig),
         (CCVAE, CCVAEConfig),
+        (DSAE, DSAEConfig),
+        (BiGAN, BiGANConfig),
+        (CBiGAN, CBiGANConfig),
+        (Pretrained, PretrainedConfig),
         (VQVAE, VQVAEConfig),
+        (FSQ, FSQConfig),
         (PixelCNN, PixelCNNConfig),
     )
 }
@@ -100,11 +112,28 @@ def describe(path: str | Path) -> dict[str, Any]:
 
 
 def load(path: str | Path, kind: str | type[nn.Module] | None = None, device: str | torch.device = "cpu") -> Any:
-    """Read a model that `save` wrote, in evaluation mode on `device`.
+    """Read a model that `save` wrote, in evaluation mode on `device`: from its own folder, or from the folder of a train run, whose
+    `model` is then returned with the `prior` beside it, if there is one, attached (`model.sample` draws from it).
 
     `kind` (a class or its name) is what the caller expects. Raises ValueError, saying what is wrong and where, for a
-    missing or damaged file, another class, an unknown or invalid setting, or weights of other shapes.
+    missing or damaged file, another class, an unknown or invalid setting, weights of other shapes, or a prior of another model.
     """
+    run = Path(path)
+    if (run / "config.json").is_file() or not (run / "model").is_dir():
+        return load_model(run, kind, device)
+    model = load_model(run / "model", kind, device)
+    if (run / "prior" / "config.json").is_file():
+        stamp = (describe(run / "prior").get("notes") or {}).get("model")
+        if stamp != describe(run / "model")["sha256"]:
+            raise ValueError(f"the prior of {run} was trained on another latent model than {run / 'model'}; train it again on this one")
+        if not isinstance(model, CodeModel):
+            raise ValueError(f"{run} holds a {type(model).__name__} and a prior, but only models of codes have one; remove {run / 'prior'}")
+        AffordancePrior(load_model(run / "prior", PixelCNN, device), model).eval().attach()
+    return model
+
+
+def load_model(path: Path, kind: str | type[nn.Module] | None, device: str | torch.device) -> Any:
+    """Read the model of one folder; see `load`."""
     description = describe(path)
     name = description["class"]
     expected = kind if isinstance(kind, str) or kind is None else kind.__name__

@@ -40,8 +40,8 @@ def test_it_overfits_a_handful_of_pictures():
     model, logged = build(replace(TINY, codes=64, hidden=32)), {}
     fit(model, ImageData(squares()), 250, batch_size=24, log=lambda step, m: logged.update({step: m}), log_every=25)
     assert list(logged) == list(range(25, 251, 25)) and not model.training
-    assert set(logged[250]) == {"loss", "reconstruction", "commitment", "perplexity", "images_per_s", "waiting"}
-    assert logged[250]["reconstruction"] < 0.3 * logged[25]["reconstruction"]
+    assert set(logged[250]) == {"loss", "mse", "commitment", "perplexity", "images_per_s", "waiting"}
+    assert logged[250]["mse"] < 0.3 * logged[25]["mse"]
     x = torch.from_numpy(squares())
     error = (model.decode(model.encode(x)) - x.permute(0, 3, 1, 2) / 255).square().mean()
     assert error < 0.3 * (x.float() / 255).var(0).mean(), "better than the mean image by far"

@@ -1,0 +1,60 @@
+"""BiGAN: a generator of pictures and an encoder that learns to invert it, both from a discriminator of (picture, latent) pairs.
+
+Donahue et al. 2017 (eq. 3); Dumoulin et al. 2017; one of the priors that VAL is compared with (thesis ch. 9, figures 42 and 47). The game
+and its losses are in `vision.adversarial`. Nothing asks that decode(encode(x)) be x, so reconstructions are loose: of the same kind as the
+picture, not the picture. `sample` knows no context.
+"""
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vision.adversarial import Adversarial, Discriminator, Drawer, check_adversarial, encoder
+from vision.images import to_float
+from vision.networks import check_pictures
+
+
+@dataclass(frozen=True)
+class BiGANConfig:
+    """Settings of a `BiGAN`."""
+
+    image_size: int = 48
+    """Side of the square images, in pixels; a multiple of 8."""
+    latents: int = 16
+    """z, numbers of the latent."""
+    channels: int = 16
+    """Of the first convolution; the second and third have two and four times as many."""
+    hidden: int = 256
+    """Units between the convolutions and the latent, and of the discriminator's judgement."""
+    noise: float = 0.05
+    """Standard deviation of the noise on the pictures that the discriminator sees in training, images being in [0, 1]."""
+    learning_rate: float = 2e-4
+    betas: list[float] = field(default_factory=lambda: [0.5, 0.999])
+    """Of Adam: little momentum, because the other player moves (Radford et al. 2016)."""
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_adversarial("BiGANConfig", self)
+
+
+class BiGAN(Adversarial):
+    """A bidirectional GAN; a `LatentModel` whose latents are flat vectors near N(0, I) and which needs no context."""
+
+    needs_context = False
+
+    def __init__(self, config: BiGANConfig) -> None:
+        super().__init__(config)
+        c = config
+        self.encoder = encoder(c.image_size, c.channels, c.latents, c.hidden, inputs=3)
+        self.generator = Drawer(c.image_size, c.channels, c.latents)
+        self.discriminator = Discriminator(c.image_size, c.channels, c.latents, c.hidden, inputs=3)
+
+    def infer(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B z"]:
+        """E(x). Raises ValueError when the images are not `image_size` square."""
+        check_pictures("BiGAN", images, self.config.image_size)
+        return self.encoder(to_float(images))  # type: ignore[no-any-return]
+
+    def draw(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
+        """G(z)."""
+        return self.generator(z)  # type: ignore[no-any-return]
