@@ -1,5 +1,17 @@
 """What is seen: images to latents, latents to images, and priors over latents (torch; imports only `envs`)."""
 
-from vision.store import load, save
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vision.store import load, save
 
 __all__ = ["load", "save"]
+
+
+def __getattr__(name: str) -> Any:
+    """`load` and `save`, imported when asked for: processes that only decode pictures (`vision.sources`) need no torch."""
+    if name in __all__:
+        from vision import store
+
+        return getattr(store, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,6 @@
 """Pictures: folders of files into arrays, arrays into what networks take, and back."""
 
 import os
-import struct
-import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,14 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps
 from torch import Tensor
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
-# What Pillow raises for a file it cannot read: OSError (truncated, not an image), SyntaxError (broken PNG), the rest from
-# inside decoders and from its guard against decompression bombs.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+from vision.sources.pixels import SUFFIXES, UNREADABLE, read_image
 
+__all__ = ["UNREADABLE", "FolderReport", "read_folder", "read_image", "to_float", "to_uint8"]
 
 @dataclass(frozen=True)
 class FolderReport:
@@ -43,31 +38,6 @@ class FolderReport:
             return text
         names = ", ".join(f"{path.relative_to(self.folder)} ({reason})" for path, reason in self.bad[:3])
         return f"{text}; {len(self.bad)} unreadable: {names}" + (", ..." if len(self.bad) > 3 else "")
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode as RGB: 16-bit grey is scaled to 8 bits (Pillow would clip it), transparency goes on white."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        deep = image.mode.startswith("I;16") or values.max(initial=0) > 255
-        return Image.fromarray((values // 257 if deep else values).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
-
-
-def read_image(path: str | Path, image_size: int) -> UInt8[np.ndarray, "H W 3"]:
-    """One file as `(image_size, image_size, 3)` uint8: turned as its EXIF says, cropped to the centre square, resized
-    with Lanczos. Raises one of `UNREADABLE` when the file is truncated or no image."""
-    with Image.open(path) as image:
-        image.draft(None, (2 * image_size, 2 * image_size))  # lets the JPEG decoder skip detail that resizing drops
-        upright = ImageOps.exif_transpose(image)
-        side = min(upright.size)
-        left, top = (upright.width - side) // 2, (upright.height - side) // 2
-        square = to_rgb(upright.crop((left, top, left + side, top + side)))
-        square = square.resize((image_size, image_size), Image.Resampling.LANCZOS)
-        return np.asarray(square, dtype=np.uint8)
 
 
 def read_folder(

@@ -1,0 +1,126 @@
+"""Arrays of pictures, whatever file they lie in: which spans of which arrays are episodes, and how spans are read."""
+
+import zlib
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+from zipfile import BadZipFile
+
+import numpy as np
+
+from vision.sources.base import BLOCK, ROWS, Part, Unit, grouped
+
+BROKEN = (OSError, RuntimeError, EOFError, KeyError, zlib.error, BadZipFile)  # what reading damaged arrays raises
+
+
+@runtime_checkable
+class Arrays(Protocol):
+    """An open file of arrays."""
+
+    def rows(self, name: str, episode: int, start: int, end: int) -> np.ndarray:
+        """Rows [start, end) of an array, or of its episode where that is not negative."""
+        ...
+
+
+@dataclass(frozen=True)
+class Span:
+    """Rows [start, end) of the array `column` (of its `episode` where the array has episodes in front); an episode, or a
+    stretch of loose pictures. `state` names the array of states with the same rows, "" for none."""
+
+    name: str
+    column: str
+    start: int
+    end: int
+    episode: int = -1
+    state: str = ""
+
+
+@dataclass(frozen=True)
+class Spans(Unit):
+    """Spans of one file; each is an episode unless they are loose."""
+
+    path: str
+    spans: tuple[Span, ...]
+    loose: bool
+
+    @property
+    def items(self) -> int:  # type: ignore[override]
+        return sum(span.end - span.start for span in self.spans) if self.loose else len(self.spans)
+
+    @abstractmethod
+    def open(self) -> AbstractContextManager[Arrays]:
+        """The file. Raises one of `BROKEN` if it cannot be opened."""
+
+    def read(self, part: Part) -> None:
+        try:
+            opened = self.open()
+        except BROKEN as error:
+            raise ValueError(f"{self.path} cannot be opened any more: {error}") from error
+        with opened as file:
+            for span in self.spans:
+                (self._read_loose if self.loose else self._read_episode)(file, span, part)
+
+    def _block(self, file: Arrays, span: Span, start: int, end: int) -> tuple[np.ndarray, np.ndarray | None]:
+        frames = file.rows(span.column, span.episode, start, end)
+        if not span.state:
+            return frames, None
+        return frames, np.asarray(file.rows(span.state, span.episode, start, end), np.float32).reshape(len(frames), -1)
+
+    def _add(self, part: Part, span: Span, block: tuple[np.ndarray, np.ndarray | None]) -> None:
+        try:
+            part.add(*block)
+        except ValueError as error:
+            raise ValueError(f"{Path(self.path).name}, column {span.column}: {error}") from error
+
+    def _read_episode(self, file: Arrays, span: Span, part: Part) -> None:
+        for start in range(span.start, span.end, BLOCK):
+            try:
+                block = self._block(file, span, start, min(start + BLOCK, span.end))
+            except BROKEN as error:
+                part.undo()
+                part.skip(span.name, error)
+                return
+            self._add(part, span, block)
+        part.end(span.name)
+
+    def _read_loose(self, file: Arrays, span: Span, part: Part) -> None:
+        for start in range(span.start, span.end, BLOCK):
+            end = min(start + BLOCK, span.end)
+            try:
+                blocks = [self._block(file, span, start, end)]
+            except BROKEN:  # one by one, so that what can be read is
+                blocks = []
+                for row in range(start, end):
+                    try:
+                        blocks.append(self._block(file, span, row, row + 1))
+                    except BROKEN as error:
+                        part.skip(f"{span.column}[{row}]", error)
+            for block in blocks:
+                self._add(part, span, block)
+
+
+def in_groups(unit: type[Spans], path: Path, spans: Sequence[Span], **settings: Any) -> list[Spans]:
+    """Episodes as units of work, a few short ones together."""
+    cuts = grouped([span.end - span.start for span in spans])
+    return [unit(str(path), tuple(spans[cut]), False, **settings) for cut in cuts]
+
+
+def loose_units(unit: type[Spans], path: Path, column: str, n: int, state: str, **settings: Any) -> list[Spans]:
+    """n loose pictures as units of work."""
+    stretches = [Span("", column, a, min(a + ROWS, n), -1, state) for a in range(0, n, ROWS)]
+    return [unit(str(path), (span,), True, **settings) for span in stretches]
+
+
+def state_width(shape: tuple[int, ...] | None, rows: tuple[int, ...]) -> int:
+    """How many numbers a state of an array with this shape has, 0 where it does not lie beside pictures (*rows, ...)."""
+    if shape is None or shape[: len(rows)] != rows or len(shape) > len(rows) + 1:
+        return 0
+    return int(np.prod(shape[len(rows) :], dtype=int))
+
+
+def described(shape: tuple[int, ...], dtype: np.dtype) -> str:
+    """An array, for messages."""
+    return f"({', '.join(map(str, shape))}) {dtype}"
