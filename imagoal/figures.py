@@ -65,7 +65,7 @@ def metric_chart(
         points = [(step, value) for step, value in zip(metrics["step"], metrics.get(name, []), strict=False) if value is not None]
         if points:
             axes.plot(*zip(*points, strict=True), label=label)
-    if any(lines.values()):
+    if axes.lines and any(lines.values()):
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure if axes.lines else None
 

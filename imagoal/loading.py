@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from vision.pictures import Pictures
 
 from agents.agent import Agent
 from agents.registry import AGENTS
@@ -22,9 +21,11 @@ from imagoal.errors import UserError, explained
 from imagoal.progress import progress
 from imagoal.rollout import Eyes
 from imagoal.run import latest_checkpoint, read_config
-from vision import load, sources
+from vision import load
 from vision.data import first_rows
 from vision.encoding import encode_dataset, fingerprint, open_encoded, write_encoded
+from vision.pictures import Pictures
+from vision.pictures import open_pictures as convert_pictures
 from vision.pixelcnn import PixelCNN
 from vision.prior import AffordancePrior
 from vision.protocols import CodeModel, LatentModel
@@ -67,7 +68,7 @@ def open_pictures(config: PicturesConfig, image_size: int) -> Pictures:
         def tick(done: int, total: int) -> None:
             bar.reach(done, total)
 
-        pictures = sources.open_pictures(
+        pictures = convert_pictures(
             path, image_size, keep, fps=config.fps, image_key=config.image_key, max_bad_share=config.unreadable_share,
             workers=config.workers, progress=tick,
         )  # fmt: skip
@@ -93,7 +94,7 @@ def cache_folder(given: str) -> Path:
     return Path(given or os.environ.get("IMAGOAL_CACHE") or "~/.cache/imagoal").expanduser()
 
 
-def model_folder(run: str) -> Path:
+def model_folder(run: str | Path) -> Path:
     """Where a train run keeps its latent model."""
     read_config(run, "train")
     return Path(run).expanduser() / "model"

@@ -1,6 +1,6 @@
 """Episodes in lockstep: every copy of the scene steps at once, and each picture is encoded exactly once."""
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ class Eyes:
     def __init__(self, model: CodeModel, proprio: bool = True, device: str | torch.device = "cpu") -> None:
         self.model: Any = model.eval().to(device)  # type: ignore[attr-defined]
         self.proprio, self.device = proprio, torch.device(device)
-        self.lookup = CodebookLookup(cast(Tensor, model.codebook).detach())
+        self.lookup = CodebookLookup(model.codebook.detach())
         self.cells = model.grid_shape[1] * model.grid_shape[2]
         self.latent_dim = model.latent_dim
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from vision.vqvae import VQVAE
+from vision.protocols import CodeModel
 
 
 @runtime_checkable
@@ -125,7 +125,7 @@ class JitteredPairs:
         self,
         images: Any,
         first: Int[np.ndarray, "N"],
-        model: VQVAE,
+        model: CodeModel,
         strength: float,
         rows: Int[np.ndarray, "M"],
     ) -> None:

@@ -17,6 +17,8 @@ class LatentModel(Protocol):
     """
 
     needs_context: bool
+    config: Any
+    """Its settings, a dataclass; `image_size` and `learning_rate` among them."""
 
     @property
     def latent_dim(self) -> int:

@@ -11,14 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int16
 from torch import Tensor, nn
 
 from vision.data import Batches
 from vision.streams import BatchStream
 from vision.training_plan import Calls, NotFinite, Plan
 from vision.training_state import Best, restore_model
-from vision.vqvae import VQVAE
 
 Log = Callable[[int, dict[str, float]], None]
 Checkpoint = Callable[[int, dict[str, Tensor]], None]
@@ -169,26 +167,3 @@ def _check_devices(target: torch.device, devices: int, batch_size: int, precisio
             f"fit: devices={devices}, but this machine has {torch.cuda.device_count()} GPU(s); lower devices, or train on "
             "the CPU"
         )
-
-
-@torch.no_grad()
-def encode_dataset(
-    model: VQVAE,
-    images: object,
-    batch_size: int = 512,
-    progress: Callable[[int, int], None] | None = None,
-) -> Int16[Tensor, "N cells"]:
-    """The codes of every image of a uint8 array, memmap or tensor (N, H, W, 3), as int16 on the CPU, row-major cells.
-
-    Works on the model's device; `progress(done, N)` is called after each batch.
-    """
-    total = len(images)  # type: ignore[arg-type]
-    device = model.codebook.device
-    out = torch.empty(total, model.config.grid**2, dtype=torch.int16)
-    for begin in range(0, total, batch_size):
-        part = images[begin : begin + batch_size]  # type: ignore[index]
-        batch = part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
-        out[begin : begin + len(batch)] = model.codes(batch.to(device)).flatten(1).to("cpu", torch.int16)
-        if progress is not None:
-            progress(min(begin + batch_size, total), total)
-    return out

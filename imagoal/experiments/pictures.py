@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from vision.pictures import Pictures
 
 from imagoal.figures import figure_png
 from imagoal.judging import Judged, can_sample, pictures_at, sampled, thin
 from imagoal.model_page import rebuilt, scene_columns
+from vision.pictures import Pictures
 from vision.protocols import LatentModel
 
 Named = tuple[str, LatentModel, Pictures, Judged]

@@ -6,21 +6,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from vision.augment import Augmented
-from vision.pictures import Pictures, split_rows
 
 from imagoal import model_page
 from imagoal.compose import name_of
 from imagoal.config import TrainConfig
 from imagoal.errors import UserError, explained
 from imagoal.figures import metric_chart
-from imagoal.fitting import Fitting, fit_stage
+from imagoal.fitting import fit_stage
 from imagoal.judging import Judged, choose, judge, pictures_at, thin
 from imagoal.loading import encoded, open_pictures, pick_device
 from imagoal.report import Report
 from imagoal.run import RunFolder, read_metrics
 from vision import load, save
+from vision.augment import Augmented
 from vision.data import CodePairs, ImageData, JitteredPairs, first_rows, later_rows
+from vision.pictures import Pictures, split_rows
 from vision.pixelcnn import PixelCNN
 from vision.prior import AffordancePrior
 from vision.protocols import CodeModel, LatentModel
@@ -71,25 +71,25 @@ def train_model(
             "Use vision=vae or vision=vqvae, or data with trajectories (videos, Minari, HDF5, LeRobot)."
         )
     first = first_rows(pictures.start, pictures.end) if pictures.trajectories else None
-    data: Any = ImageData(pictures.image, first, train)
-    if config.augment.any:
-        data = Augmented(data, config.augment, config.seed)
+    data = Augmented(ImageData(pictures.image, first, train), config.augment, config.seed)
     rows = thin(judged.rows, 8)
 
     def look() -> np.ndarray:
-        pair = np.stack([pictures_at(pictures, rows), model_page.rebuilt(model.eval(), pictures, rows)])
-        model.train()
+        pair = np.stack([pictures_at(pictures, rows), model_page.rebuilt(model, pictures, rows)])
         return pair.transpose(0, 2, 1, 3, 4).reshape(2 * pair.shape[2], -1, 3)
 
-    fit_stage(run, "model", model, data, fitting(config, config.steps, config.batch_size, device), ImageData(pictures.image, first, kept), look)
+    fit_stage(
+        run, "model", model, data, config.steps, config.batch_size, config.seed, device,
+        validation=ImageData(pictures.image, first, kept), pictures=look, **shared_settings(config),
+    )  # fmt: skip
     save(model, folder, {"data": config.data})
     return model.eval()  # type: ignore[no-any-return]
 
 
-def fitting(config: TrainConfig, steps: int, batch_size: int, device: torch.device, clip: float | None = None) -> Fitting:
-    """How a network is fitted, from the job's keys."""
+def shared_settings(config: TrainConfig) -> dict[str, Any]:
+    """How both networks are trained, from the job's keys."""
     precision = "bf16-mixed" if config.precision == "bf16" else "32-true"
-    return Fitting(steps, batch_size, config.seed, device, clip, config.validate_every, config.patience, precision, config.devices)
+    return {"validate_every": config.validate_every, "patience": config.patience, "precision": precision, "devices": config.devices}
 
 
 def train_prior(
@@ -116,7 +116,10 @@ def train_prior(
         pairs: Any = training
         if config.prior_jitter >= 0 and pictures.trajectories:
             pairs = JitteredPairs(pictures.image, first, model, config.prior_jitter, training.rows)
-        fit_stage(run, "prior", pixelcnn, pairs, fitting(config, config.prior_steps, config.prior_batch_size, device, clip=1.0), validation)
+        fit_stage(
+            run, "prior", pixelcnn, pairs, config.prior_steps, config.prior_batch_size, config.seed, device, clip=1.0,
+            validation=validation, **shared_settings(config),
+        )  # fmt: skip
         save(pixelcnn, folder, {"model": sha})
     prior = AffordancePrior(pixelcnn.to(device).eval(), model)
     return prior, nats_per_code(prior, validation)
