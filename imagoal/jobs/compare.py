@@ -51,8 +51,8 @@ def main(config: CompareConfig) -> None:
     present = [key for key in NUMBERS if any(key in row for row in table.values())]
     header = ["model", *(f"{NUMBERS[k][0]}{', ' + NUMBERS[k][1] if NUMBERS[k][1] else ''}" for k in present), "seconds"]
     rows = [[c.name, *(table[c.name].get(k) for k in present), c.result.get("seconds")] for c in candidates]
-    page.section("Numbers", "On trajectories (or pictures) kept from training. " + " ".join(f"**{NUMBERS[k][0]}**: {NUMBERS[k][2]}." for k in present))
-    page.table(rows, header)
+    page.section("Numbers", "On trajectories (or pictures) kept from training.").table(rows, header)
+    page.table([[NUMBERS[k][0], NUMBERS[k][2]] for k in present], ["number", "what it says"])
     base = candidates[0]
     shown = thin(base.judged.rows, config.episodes)
     same = [c for c in candidates if len(c.pictures.image) == len(base.pictures.image)]
@@ -84,13 +84,14 @@ def open_candidate(run: str, device: str) -> Candidate:
 
 
 def say(header: list[str], rows: list[list[Any]]) -> None:
-    """The table, for a person at a terminal."""
+    """The table for a person at a terminal: a column for each model, since there are more numbers than models."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table()
-    for i, name in enumerate(header):
-        table.add_column(name, justify="right" if i else "left")
-    for row in rows:
-        table.add_row(*("" if cell is None else f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row))
+    for row in ([header[0]], *rows):
+        table.add_column(str(row[0]), justify="left" if row[0] == header[0] else "right", overflow="fold")
+    for i, name in enumerate(header[1:], start=1):
+        cells = (row[i] for row in rows)
+        table.add_row(name, *("" if cell is None else f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in cells))
     Console().print(table)
