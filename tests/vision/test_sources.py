@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cv2
 import h5py
+import imageio_ffmpeg
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +25,7 @@ from envs.trajectories import Episode, MinariWriter
 from vision.pictures import Pictures, open_pictures, split_rows
 from vision.sources import base, convert, find
 from vision.sources.pixels import fit, read_image, rgb8
+from vision.sources.video import Video
 
 SIZE, E, T = 32, 3, 6
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,6 +140,43 @@ def test_video_folder_in_natural_order(tmp_path):
         write_video(tmp_path / "data" / name, FILMS[e])
     pictures = opened(tmp_path / "data", tmp_path)
     assert close(pictures.image, ALL) and pictures.end.tolist() == ENDS.tolist() and pictures.trajectories
+
+
+def test_av1_which_opencv_cannot_decode(tmp_path):
+    """LeRobot writes AV1. Every frame, those at a rate, and those from the middle on are the right ones."""
+    frames = film(length=40, size=64)
+    path = tmp_path / "a.mp4"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "64x64", "-r", "10"]
+    command += ["-i", "-", "-c:v", "libsvtav1", "-pix_fmt", "yuv420p", "-g", "20", str(path)]
+    made = subprocess.run(command, input=frames.tobytes(), capture_output=True)
+    if made.returncode:
+        pytest.skip(f"this ffmpeg writes no AV1: {made.stderr!r}")
+    pictures = opened(path, tmp_path, size=64)
+    assert close(pictures.image, frames)
+    assert np.array_equal(opened(path, tmp_path, size=64, fps=5).image, pictures.image[::2])
+    small = opened(path, tmp_path, size=16)
+    assert close(small.image, np.stack([fit(frame, 16) for frame in frames]))
+    for first in (1, 7, 19, 20, 39):
+        video = Video(path)
+        assert video.seek(first) and np.array_equal(video.read(64)[0], pictures.image[first])
+        assert (video.read(64) is None) == (first == 39)
+        video.close()
+        counting = Video(path)
+        assert all(counting.skip() for _ in range(first)) and np.array_equal(counting.read(64)[0], pictures.image[first])
+        counting.close()
+
+
+def test_long_videos_seek_to_the_very_frame(tmp_path):
+    path = write_video(tmp_path / "a.mp4", np.concatenate([film(e, length=40) for e in range(5)]))
+    frames = opened(path, tmp_path).image
+    assert len(frames) == 200
+    for first in (0, 1, 11, 12, 99, 150, 199):
+        video = Video(path)
+        assert video.seek(first) and np.array_equal(video.read(SIZE)[0], frames[first])
+        if first < 199:
+            assert video.seek(first + 1) and np.array_equal(video.read(SIZE)[0], frames[first + 1])
+        assert video.seek(0) and video.skip() and np.array_equal(video.read(SIZE)[0], frames[1])
+        video.close()
 
 
 @pytest.mark.parametrize(("fps", "rows"), [(10, range(0, 60, 3)), (12, [0, 3, 5, 8, 10]), (30, range(60)), (90, range(60))])
@@ -376,8 +415,6 @@ def test_lerobot_seeks_to_episodes_within_a_long_video(tmp_path, monkeypatch):
     assert len(find(root).open(base.Settings(SIZE)).units) == 3
     pictures = opened(root, tmp_path)
     assert close(pictures.image, ALL)
-    from vision.sources.video import Video
-
     monkeypatch.setattr(Video, "seek", lambda self, frame: frame == 0)
     counted = open_pictures(root, SIZE, tmp_path / "counted", workers=1)
     assert np.array_equal(counted.image, pictures.image)
