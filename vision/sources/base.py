@@ -17,7 +17,8 @@ import numpy as np
 from vision.sources.pixels import fit, rgb8
 
 ROWS = 128  # pictures that a unit of work holds, about
-BLOCK = 64  # pictures in memory at a time
+BLOCK = 64  # pictures in memory at a time, fewer where they are large
+BLOCK_BYTES = 32 << 20
 # Names by which a column of pictures is known where there are several, best first.
 WELL_KNOWN = (
     "image", "images", "observation", "observations", "pixels", "rgb", "img", "frames", "obs", "achieved_goal",
@@ -279,6 +280,12 @@ def refuse_fps(settings: Settings, kind: str) -> None:
     """Raises ValueError where frames per second were asked of data that have no rate."""
     if settings.fps:
         raise ValueError(f"fps={settings.fps:g}: {kind} has no frame rate to choose from; leave fps=0")
+
+
+def refuse_key(settings: Settings, kind: str) -> None:
+    """Raises ValueError where a column was asked for of data that have none."""
+    if settings.image_key:
+        raise ValueError(f"image_key={settings.image_key}: {kind} has no columns to choose from; leave image_key empty")
 
 
 def names_of(paths: Iterable[Path], root: Path) -> list[str]:

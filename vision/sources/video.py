@@ -12,7 +12,7 @@ import cv2
 import imageio_ffmpeg
 import numpy as np
 
-from vision.sources.base import Found, Part, Settings, Source, Unit, is_kept, names_of, natural
+from vision.sources.base import Found, Part, Settings, Source, Unit, is_kept, names_of, natural, refuse_key
 from vision.sources.pixels import fit
 
 SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ogv"})
@@ -169,6 +169,7 @@ def find(path: Path, files: list[Path]) -> Found:
     """A video file, or those of a folder."""
 
     def source(settings: Settings) -> Source:
+        refuse_key(settings, "a video")
         root = path if path.is_dir() else path.parent
         units = [WholeVideo(str(root), name, settings.fps) for name in sorted(names_of(files, root), key=natural)]
         return Source("videos", units, trajectories=True)
