@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64, UInt8
 
 from envs.columns import open_columns
 from vision.sources import columns, find
-from vision.sources.base import Found, Settings, refuse_fps
+from vision.sources.base import Found, Settings
 from vision.sources.convert import WHOLE, convert, read_json, too_many_bad
 
 
@@ -101,10 +101,10 @@ def open_pictures(
 
 def _as_they_lie(found: Found, settings: Settings) -> Pictures | None:
     """A collect run's own columns, where they have the size wanted."""
-    refuse_fps(settings, "a collect run")
     folder = columns.folder_of(found.path)
     if folder is None:
         return None
+    columns.check(settings, folder)
     opened = open_columns(folder)
     size = settings.image_size
     if opened.image.shape[1:3] != (size, size):

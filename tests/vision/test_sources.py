@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import h5py
+import imageio_ffmpeg
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +26,7 @@ from envs.trajectories import Episode, MinariWriter
 from vision.pictures import Pictures, open_pictures, split_rows
 from vision.sources import base, convert, find
 from vision.sources.pixels import fit, read_image, rgb8
+from vision.sources.video import Video
 
 SIZE, E, T = 32, 3, 6
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,6 +141,43 @@ def test_video_folder_in_natural_order(tmp_path):
         write_video(tmp_path / "data" / name, FILMS[e])
     pictures = opened(tmp_path / "data", tmp_path)
     assert close(pictures.image, ALL) and pictures.end.tolist() == ENDS.tolist() and pictures.trajectories
+
+
+def test_av1_which_opencv_cannot_decode(tmp_path):
+    """LeRobot writes AV1. Every frame, those at a rate, and those from the middle on are the right ones."""
+    frames = film(length=40, size=64)
+    path = tmp_path / "a.mp4"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "64x64", "-r", "10"]
+    command += ["-i", "-", "-c:v", "libsvtav1", "-pix_fmt", "yuv420p", "-g", "20", str(path)]
+    made = subprocess.run(command, input=frames.tobytes(), capture_output=True)
+    if made.returncode:
+        pytest.skip(f"this ffmpeg writes no AV1: {made.stderr!r}")
+    pictures = opened(path, tmp_path, size=64)
+    assert close(pictures.image, frames)
+    assert np.array_equal(opened(path, tmp_path, size=64, fps=5).image, pictures.image[::2])
+    small = opened(path, tmp_path, size=16)
+    assert close(small.image, np.stack([fit(frame, 16) for frame in frames]))
+    for first in (1, 7, 19, 20, 39):
+        video = Video(path)
+        assert video.seek(first) and np.array_equal(video.read(64)[0], pictures.image[first])
+        assert (video.read(64) is None) == (first == 39)
+        video.close()
+        counting = Video(path)
+        assert all(counting.skip() for _ in range(first)) and np.array_equal(counting.read(64)[0], pictures.image[first])
+        counting.close()
+
+
+def test_long_videos_seek_to_the_very_frame(tmp_path):
+    path = write_video(tmp_path / "a.mp4", np.concatenate([film(e, length=40) for e in range(5)]))
+    frames = opened(path, tmp_path).image
+    assert len(frames) == 200
+    for first in (0, 1, 11, 12, 99, 150, 199):
+        video = Video(path)
+        assert video.seek(first) and np.array_equal(video.read(SIZE)[0], frames[first])
+        if first < 199:
+            assert video.seek(first + 1) and np.array_equal(video.read(SIZE)[0], frames[first + 1])
+        assert video.seek(0) and video.skip() and np.array_equal(video.read(SIZE)[0], frames[1])
+        video.close()
 
 
 @pytest.mark.parametrize(("fps", "rows"), [(10, range(0, 60, 3)), (12, [0, 3, 5, 8, 10]), (30, range(60)), (90, range(60))])
@@ -308,6 +348,8 @@ def test_collect_run_is_used_where_it_lies_or_resized(tmp_path, run):
     assert small.source != pictures.source
     with pytest.raises(ValueError, match="no frame rate"):
         opened(path, tmp_path, fps=3)
+    with pytest.raises(ValueError, match="has no column wrist"):
+        opened(path, tmp_path, image_key="wrist")
 
 
 def png(frame: np.ndarray) -> bytes:
@@ -376,8 +418,6 @@ def test_lerobot_seeks_to_episodes_within_a_long_video(tmp_path, monkeypatch):
     assert len(find(root).open(base.Settings(SIZE)).units) == 3
     pictures = opened(root, tmp_path)
     assert close(pictures.image, ALL)
-    from vision.sources.video import Video
-
     monkeypatch.setattr(Video, "seek", lambda self, frame: frame == 0)
     counted = open_pictures(root, SIZE, tmp_path / "counted", workers=1)
     assert np.array_equal(counted.image, pictures.image)
@@ -555,25 +595,28 @@ def fit_file(frame: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(frame).resize((32, 32), Image.Resampling.LANCZOS))
 
 
-def test_a_worker_that_dies_is_named(tmp_path, monkeypatch):
-    from concurrent.futures.process import BrokenProcessPool
+def test_a_worker_that_dies_is_named_and_its_work_done_by_the_next_call(tmp_path, small_units):
+    folder = write_folder(tmp_path / "data", ALL)
 
-    class Dying:
-        def __init__(self, *args, **kwargs):
-            pass
+    def kill(done: int, total: int) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
 
-        def submit(self, *args):
-            raise BrokenProcessPool("gone")
-
-        def shutdown(self, **kwargs):
-            pass
-
-    for e in range(4):
-        write_video(tmp_path / "data" / f"{e}.mp4", FILMS[0])
-    monkeypatch.setattr(convert, "ProcessPoolExecutor", Dying)
     with pytest.raises(convert.WorkerDied, match=r"died: .*memory.*fewer workers"):
-        opened(tmp_path / "data", tmp_path, workers=2)
-    assert len(opened(tmp_path / "data", tmp_path, workers=1)) == 24
+        opened(folder, tmp_path, workers=2, progress=kill)
+    calls = []
+    pictures = opened(folder, tmp_path, progress=lambda *call: calls.append(call))
+    assert 4 <= calls[0][0] < 18 and np.array_equal(pictures.image, folder_order(ALL))
+
+
+def test_an_interruption_ends_the_processes(tmp_path, small_units):
+    def stop(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        opened(write_folder(tmp_path / "data", ALL), tmp_path, workers=2, progress=stop)
+    assert not multiprocessing.active_children() and not (tmp_path / "keep" / "parts").exists()
 
 
 def test_two_conversions_into_one_folder_are_refused(tmp_path):
@@ -653,6 +696,10 @@ def test_paths_that_lead_nowhere(tmp_path):
     Image.fromarray(ALL[0]).save(tmp_path / "both" / "a.png")
     with pytest.raises(ValueError, match="1 pictures and 1 videos"):
         opened(tmp_path / "both", tmp_path)
+    shutil.rmtree(tmp_path / "both")
+    write_video(tmp_path / "both" / "a.mp4", FILMS[0])
+    with pytest.raises(ValueError, match="image_key=wrist: a video has no columns"):
+        opened(tmp_path / "both", tmp_path, image_key="wrist")
     with pytest.raises(ValueError, match="image_size=0 must be positive"):
         open_pictures(tmp_path, 0, tmp_path / "keep")
 
@@ -778,6 +825,8 @@ def test_columns_that_are_missing_or_do_not_fit(tmp_path):
     with pytest.raises(ValueError, match=r"action \(18, 4\) float64 holds no pictures"):
         opened(path, tmp_path, image_key="action")
     assert len(opened(path, tmp_path, image_key="right")) == 18
+    np.savez(path, wrist=ALL[::-1], image=ALL)
+    assert np.array_equal(opened(path, tmp_path).image, ALL), "of several, a well-known name is taken"
     np.savez(path, action=np.zeros((18, 4)))
     with pytest.raises(ValueError, match=r"has no column of pictures .*its columns are action"):
         opened(path, tmp_path)
@@ -803,6 +852,16 @@ def test_floats_outside_of_one_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", image=nan)
     with pytest.raises(ValueError, match="nan"):
         opened(tmp_path / "a.npz", tmp_path)
+
+
+def test_large_pictures_are_read_few_at_a_time(tmp_path, monkeypatch):
+    from vision.sources import arrays
+
+    monkeypatch.setattr(arrays, "BLOCK_BYTES", 5 * ALL[0].nbytes)
+    sizes = []
+    monkeypatch.setattr(base.Part, "add", lambda self, frames, *rest, add=base.Part.add: (sizes.append(len(frames)), add(self, frames, *rest))[1])
+    np.savez(tmp_path / "a.npz", image=ALL, episode_ends=ENDS)
+    assert np.array_equal(opened(tmp_path / "a.npz", tmp_path).image, ALL) and sizes == [5, 1] * 3
 
 
 def test_every_type_of_pixel():

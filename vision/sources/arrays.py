@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from vision.sources.base import BLOCK, ROWS, Part, Unit, grouped
+from vision.sources.base import BLOCK, BLOCK_BYTES, ROWS, Part, Unit, grouped
 
 BROKEN = (OSError, RuntimeError, EOFError, KeyError, zlib.error, BadZipFile)  # what reading damaged arrays raises
 
@@ -28,7 +28,8 @@ class Arrays(Protocol):
 @dataclass(frozen=True)
 class Span:
     """Rows [start, end) of the array `column` (of its `episode` where the array has episodes in front); an episode, or a
-    stretch of loose pictures. `state` names the array of states with the same rows, "" for none."""
+    stretch of loose pictures. `state` names the array of states with the same rows, "" for none; `step` is how many rows are
+    read at a time."""
 
     name: str
     column: str
@@ -36,6 +37,7 @@ class Span:
     end: int
     episode: int = -1
     state: str = ""
+    step: int = BLOCK
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ class Spans(Unit):
             raise ValueError(f"{Path(self.path).name}, column {span.column}: {error}") from error
 
     def _read_episode(self, file: Arrays, span: Span, part: Part) -> None:
-        for start in range(span.start, span.end, BLOCK):
+        for start in range(span.start, span.end, span.step):
             try:
-                block = self._block(file, span, start, min(start + BLOCK, span.end))
+                block = self._block(file, span, start, min(start + span.step, span.end))
             except BROKEN as error:
                 part.undo()
                 part.skip(span.name, error)
@@ -87,8 +89,8 @@ class Spans(Unit):
         part.end(span.name)
 
     def _read_loose(self, file: Arrays, span: Span, part: Part) -> None:
-        for start in range(span.start, span.end, BLOCK):
-            end = min(start + BLOCK, span.end)
+        for start in range(span.start, span.end, span.step):
+            end = min(start + span.step, span.end)
             try:
                 blocks = [self._block(file, span, start, end)]
             except BROKEN:  # one by one, so that what can be read is
@@ -108,9 +110,11 @@ def in_groups(unit: type[Spans], path: Path, spans: Sequence[Span], **settings: 
     return [unit(str(path), tuple(spans[cut]), False, **settings) for cut in cuts]
 
 
-def loose_units(unit: type[Spans], path: Path, column: str, n: int, state: str, **settings: Any) -> list[Spans]:
+def loose_units(
+    unit: type[Spans], path: Path, column: str, n: int, state: str, step: int, **settings: Any
+) -> list[Spans]:
     """n loose pictures as units of work."""
-    stretches = [Span("", column, a, min(a + ROWS, n), -1, state) for a in range(0, n, ROWS)]
+    stretches = [Span("", column, a, min(a + ROWS, n), -1, state, step) for a in range(0, n, ROWS)]
     return [unit(str(path), (span,), True, **settings) for span in stretches]
 
 
@@ -119,6 +123,12 @@ def state_width(shape: tuple[int, ...] | None, rows: tuple[int, ...]) -> int:
     if shape is None or shape[: len(rows)] != rows or len(shape) > len(rows) + 1:
         return 0
     return int(np.prod(shape[len(rows) :], dtype=int))
+
+
+def step_of(shape: tuple[int, ...], dtype: np.dtype) -> int:
+    """How many pictures of an array to read at a time, so that large ones do not fill the memory."""
+    lead = 2 if len(shape) == 5 else 1
+    return max(1, min(BLOCK, BLOCK_BYTES // max(1, int(np.prod(shape[lead:], dtype=np.int64)) * dtype.itemsize)))
 
 
 def described(shape: tuple[int, ...], dtype: np.dtype) -> str:

@@ -17,7 +17,8 @@ import numpy as np
 from vision.sources.pixels import fit, rgb8
 
 ROWS = 128  # pictures that a unit of work holds, about
-BLOCK = 64  # pictures in memory at a time
+BLOCK = 64  # pictures in memory at a time, fewer where they are large
+BLOCK_BYTES = 32 << 20
 # Names by which a column of pictures is known where there are several, best first.
 WELL_KNOWN = (
     "image", "images", "observation", "observations", "pixels", "rgb", "img", "frames", "obs", "achieved_goal",
@@ -157,9 +158,9 @@ class Found:
         """What tells this conversion from every other one."""
         digest = hashlib.sha256()
         root = self.path if self.path.is_dir() else self.path.parent
-        for path in self.files:
+        for path, name in zip(self.files, names_of(self.files, root), strict=True):
             stat = path.stat()
-            digest.update(f"{path.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
         wanted = {"image_size": settings.image_size, "fps": settings.fps, "image_key": settings.image_key}
         return {"version": 1, "kind": self.kind, "name": self.path.name, "files": digest.hexdigest(), **wanted}
 
@@ -171,11 +172,11 @@ def natural(path: str | Path) -> list[Any]:
 
 def files_below(folder: Path) -> list[Path]:
     """All files below `folder`, sorted by path, hidden ones left out."""
-    found = []
+    found: list[str] = []  # of millions of files, text sorts much faster than Path
     for root, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(root, name) for name in names if not name.startswith(".")]
-    return sorted(found)
+        found += [os.path.join(root, name) for name in names if not name.startswith(".")]
+    return [Path(name) for name in sorted(found)]
 
 
 def grouped(lengths: Sequence[int]) -> list[slice]:
@@ -281,6 +282,13 @@ def refuse_fps(settings: Settings, kind: str) -> None:
         raise ValueError(f"fps={settings.fps:g}: {kind} has no frame rate to choose from; leave fps=0")
 
 
+def refuse_key(settings: Settings, kind: str) -> None:
+    """Raises ValueError where a column was asked for of data that have none."""
+    if settings.image_key:
+        raise ValueError(f"image_key={settings.image_key}: {kind} has no columns to choose from; leave image_key empty")
+
+
 def names_of(paths: Iterable[Path], root: Path) -> list[str]:
-    """Paths as written below `root`."""
-    return [str(path.relative_to(root)) for path in paths]
+    """Paths as written below `root`, where they all are."""
+    cut = 0 if root == Path() else len(os.path.join(root, ""))
+    return [str(path)[cut:] for path in paths]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from envs.columns import open_columns
-from vision.sources.base import BLOCK, Found, Part, Settings, Source, Unit, grouped, refuse_fps
+from vision.sources.base import BLOCK, Found, Part, Settings, Source, Unit, choose_column, grouped, refuse_fps
 
 META = "columns.json"
 
@@ -37,8 +37,14 @@ def folder_of(path: Path) -> Path | None:
     return next((folder for folder in (path, path / "columns") if (folder / META).is_file()), None)
 
 
-def _source(folder: Path, settings: Settings) -> Source:
+def check(settings: Settings, folder: Path) -> None:
+    """Raises ValueError for settings that columns do not have."""
     refuse_fps(settings, "a collect run")
+    choose_column(["image"], {"image": "", "state": "", "proprio": ""}, settings.image_key, folder.name)
+
+
+def _source(folder: Path, settings: Settings) -> Source:
+    check(settings, folder)
     columns = open_columns(folder)
     rows: Sequence[tuple[int, int, int, int]] = [
         (e, int(a), int(b), int(s)) for e, (a, b, s) in enumerate(zip(columns.start, columns.end, columns.scene, strict=True))

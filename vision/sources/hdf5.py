@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from vision.sources.arrays import BROKEN, Arrays, Span, Spans, described, in_groups, loose_units, state_width
+from vision.sources.arrays import BROKEN, Arrays, Span, Spans, described, in_groups, loose_units, state_width, step_of
 from vision.sources.base import ENDINGS, Found, Settings, Source, choose_column, episode_bounds, natural, refuse_fps
 from vision.sources.pixels import is_pictures
 
@@ -116,7 +116,7 @@ def _episodes(
     widths = {state_width(arrays[s].shape, arrays[n].shape[:1]) if s else 0 for n, s in zip(good, states, strict=True)}
     width = widths.pop() if len(widths) == 1 else 0
     spans = [
-        Span(name, name, 0, len(arrays[name]), -1, state if width else "")
+        Span(name, name, 0, len(arrays[name]), -1, state if width else "", step_of(arrays[name].shape, arrays[name].dtype))
         for name, state in zip(good, states, strict=True)
     ]
     return Source("episodes", in_groups(Hdf5Spans, path, spans), True, width, skipped)
@@ -131,8 +131,9 @@ def _flat(path: Path, file: h5py.File, arrays: dict[str, h5py.Dataset], column: 
     lead = array.shape[:2] if len(array.shape) == 5 else array.shape[:1]
     state = next((near[s] for s in STATES if s in near and state_width(arrays[near[s]].shape, lead)), "")
     width = state_width(arrays[state].shape, lead) if state else 0
+    step = step_of(array.shape, array.dtype)
     if len(lead) == 2:
-        spans = [Span(f"{column}[{e}]", column, 0, lead[1], e, state) for e in range(lead[0])]
+        spans = [Span(f"{column}[{e}]", column, 0, lead[1], e, state, step) for e in range(lead[0])]
         return Source("episodes", in_groups(Hdf5Spans, path, spans), True, width)
     try:
         told = {key: np.asarray(file[near[key]][()]) for key in ENDINGS if key in near}
@@ -140,8 +141,8 @@ def _flat(path: Path, file: h5py.File, arrays: dict[str, h5py.Dataset], column: 
         raise ValueError(f"{path}: the ends of the episodes cannot be read: {error}") from error
     bounds = episode_bounds(lead[0], told, path.name) if lead[0] else None
     if bounds is None:
-        return Source("pictures", loose_units(Hdf5Spans, path, column, lead[0], state), False, width)
-    spans = [Span(f"{column} episode {e}", column, int(a), int(b), -1, state) for e, (a, b) in enumerate(zip(*bounds, strict=True))]
+        return Source("pictures", loose_units(Hdf5Spans, path, column, lead[0], state, step), False, width)
+    spans = [Span(f"{column} episode {e}", column, int(a), int(b), -1, state, step) for e, (a, b) in enumerate(zip(*bounds, strict=True))]
     return Source("episodes", in_groups(Hdf5Spans, path, spans), True, width)
 
 

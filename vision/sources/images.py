@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vision.sources.base import ROWS, Found, Part, Settings, Source, Unit, names_of, refuse_fps
+from vision.sources.base import ROWS, Found, Part, Settings, Source, Unit, names_of, refuse_fps, refuse_key
 from vision.sources.pixels import UNREADABLE, read_image
 
 
@@ -34,6 +34,7 @@ def find(path: Path, files: list[Path]) -> Found:
 
     def source(settings: Settings) -> Source:
         refuse_fps(settings, "a folder of pictures")
+        refuse_key(settings, "a folder of pictures")
         names = names_of(files, path)
         units = [Files(str(path), tuple(names[i : i + ROWS])) for i in range(0, len(names), ROWS)]
         return Source("pictures", units, trajectories=False)

@@ -86,6 +86,8 @@ class LeRobotEpisodes(Unit):
                 part.skip(what, why)
             else:
                 self._from_table(part, [encoded[row] for row in rows], state[rows], what)
+        if video is not None:
+            video.close()
 
     def _table(self) -> tuple[np.ndarray, np.ndarray, list[Any]]:
         """Each row's episode (n,), state (n, S) and encoded picture (empty for videos)."""
