@@ -5,6 +5,7 @@ that a run folder has one writer; the trained weights come back to its model. No
 ends the processes, and they watch for its own end.
 """
 
+import copy
 import multiprocessing
 import os
 import signal
@@ -46,6 +47,7 @@ class Job:
     threads: int
     logs: bool
     checkpoints: bool
+    unused: bool
 
 
 def start_method() -> str:
@@ -64,7 +66,10 @@ def train_together(
     context: Any = multiprocessing.get_context(start_method())
     threads = max(1, torch.get_num_threads() // plan.devices) if start_method() == "spawn" else 1
     model.cpu()
-    job = Job(model, data, plan, start, resume, validation, threads, calls.log is not None, calls.checkpoint is not None)
+    job = Job(
+        model, data, plan, start, resume, validation, threads, calls.log is not None, calls.checkpoint is not None,
+        leaves_parameters_out(model, data, plan.batch_size),
+    )  # fmt: skip
     stopping, port = context.Event(), free_port()
     ForkingPickler.register(np.memmap, reduce_memmap)
     children: list[tuple[Any, Connection]] = []
@@ -92,6 +97,18 @@ def train_together(
     return done
 
 
+def leaves_parameters_out(model: nn.Module, data: Batches, batch_size: int) -> bool:
+    """Whether some parameter may have no gradient at a step, which DDP must then look for: a trial on a few rows says
+    so, or the model itself, by `unused_parameters = True`."""
+    if getattr(model, "unused_parameters", False):
+        return True
+    trial: Any = copy.deepcopy(model).train()
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        loss, _ = trial.loss(*(x.cpu() for x in data.batch(np.arange(min(len(data), batch_size, 8)))))
+        loss.backward()
+    return any(p.grad is None for p in trial.parameters() if p.requires_grad)
+
+
 def _listen(children: list[tuple[Any, Connection]], plan: Plan, calls: Calls, stopping: Any) -> tuple[int, State]:
     """Make the calls that the first child asks for, until it is done: (step reached, weights)."""
     handlers: dict[str, Callable[..., object]] = {
@@ -108,11 +125,7 @@ def _listen(children: list[tuple[Any, Connection]], plan: Plan, calls: Calls, st
             rank = ranks[source]
             child, here = children[rank]
             if isinstance(source, int) and not here.poll():
-                child.join()
-                raise RuntimeError(
-                    f"training process {rank} of {plan.devices} died (exit code {child.exitcode}); it may have been "
-                    "killed, for instance for memory: lower batch_size or devices"
-                )
+                raise _died(children, rank)
             try:
                 kind, *message = here.recv()
             except EOFError:
@@ -124,6 +137,9 @@ def _listen(children: list[tuple[Any, Connection]], plan: Plan, calls: Calls, st
                 raise NotFinite(message[0])
             if kind == "error":
                 name, text, trace = message
+                others = {child.sentinel: i for i, (child, _) in enumerate(children) if i != rank}
+                if name not in KNOWN and (dead := wait(list(others), timeout=0.5)):  # of which the others complain
+                    raise _died(children, others[dead[0]])  # type: ignore[index]
                 sys.stderr.write(trace)
                 raise KNOWN.get(name, RuntimeError)(
                     f"training process {rank} of {plan.devices}: {text if name in KNOWN else f'{name}: {text}'}"
@@ -132,6 +148,15 @@ def _listen(children: list[tuple[Any, Connection]], plan: Plan, calls: Calls, st
             if kind == "progress" and calls.stop is not None and calls.stop():
                 stopping.set()
             break  # others may have become ready, and come first
+
+
+def _died(children: list[tuple[Any, Connection]], rank: int) -> RuntimeError:
+    child = children[rank][0]
+    child.join()
+    return RuntimeError(
+        f"training process {rank} of {len(children)} died (exit code {child.exitcode}); it may have been killed, for "
+        "instance for memory: lower batch_size or devices"
+    )
 
 
 def _child(rank: int, port: int, there: Connection, stopping: Any, job: Job) -> None:
@@ -156,8 +181,9 @@ def _child(rank: int, port: int, there: Connection, stopping: Any, job: Job) -> 
         stop=stopping.is_set,
     )
     try:
-        done = train(job.model, job.data, job.plan, job.start, job.resume, calls, job.validation, rank)
-        send("end", done, to_bytes({f"model.{key}": x for key, x in on_cpu(job.model.state_dict()).items()}))
+        model = copy.deepcopy(job.model)  # a spawned process gets tensors in shared memory, the same in all of them
+        done = train(model, job.data, job.plan, job.start, job.resume, calls, job.validation, rank, job.unused)
+        send("end", done, to_bytes({f"model.{key}": x for key, x in on_cpu(model.state_dict()).items()}))
     except NotFinite as error:
         there.send(("not finite", error.step))
     except BaseException as error:

@@ -17,15 +17,14 @@ from torch import Tensor, nn
 from vision.collectives import all_sum, from_first, processes
 from vision.data import Batches
 from vision.streams import BatchStream, step_rng
-from vision.torchvision_import import import_torchvision, torchvision_installed
+from vision.torchvision_import import ready_for_lightning
 from vision.training_plan import Calls, NotFinite, Plan
 from vision.training_state import Best, State, restore_optimizer, training_state
 
-if torchvision_installed():
-    import_torchvision()  # before Lightning does
+ready_for_lightning()
 
-import lightning
-from lightning.pytorch.strategies import DDPStrategy
+import lightning  # noqa: E402
+from lightning.pytorch.strategies import DDPStrategy  # noqa: E402
 
 VALIDATION_ROWS = 2048
 
@@ -203,19 +202,18 @@ def _quiet() -> Iterator[None]:
 
 def train(
     model: nn.Module, data: Batches, plan: Plan, start: int, resume: State | None, calls: Calls,
-    validation: Batches | None = None, rank: int = 0,
+    validation: Batches | None = None, rank: int = 0, unused: bool = False,
 ) -> int:  # fmt: skip
     """Train in this process, which is number `rank` of `plan.devices`; returns the step reached, with the best weights
-    in the model where it validates. Raises NotFinite, KeyboardInterrupt, and what the model and the callbacks raise."""
+    in the model where it validates. `unused`: some parameters may have no gradient, which matters to several. Raises NotFinite, KeyboardInterrupt, and what the model and the callbacks raise."""
     target = torch.device(plan.device)
     stream = BatchStream(data, plan.batch_size // plan.devices, plan.seed, start, rank, plan.devices)
     module = Module(model, plan, start, resume, calls, stream, validation)
     model.train()
     parallel: dict[str, Any] = {"devices": [target.index or 0] if target.type == "cuda" else 1}
     if plan.devices > 1:
-        # Not every parameter has a gradient at every step (a codebook's unused parts).
         backend = "nccl" if target.type == "cuda" else "gloo"
-        strategy = DDPStrategy(process_group_backend=backend, find_unused_parameters=True)
+        strategy = DDPStrategy(process_group_backend=backend, find_unused_parameters=unused)
         parallel = {"devices": plan.devices, "strategy": strategy}
     interrupt = signal.getsignal(signal.SIGINT)
     threads = torch.get_num_threads()

@@ -3,7 +3,7 @@
 torchvision's wheels carry compiled operators (nms, roi_align, ...) for one build of PyTorch; beside another, such as a
 CPU build, `import torchvision` stops at "operator torchvision::nms does not exist". Its transforms need none of them: it
 is enough that the names exist. Lightning (through torchmetrics) and timm import torchvision wherever it is installed, so
-call `import_torchvision` before them.
+call `import_torchvision` (or `ready_for_lightning`) before them.
 """
 
 import importlib
@@ -25,9 +25,10 @@ MISSING = re.compile(r"operator torchvision::(\w+) does not exist")
 _library: torch.library.Library | None = None  # its operators live as long as it does
 
 
-def torchvision_installed() -> bool:
-    """Whether there is a torchvision to import, broken or not."""
-    return "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is not None
+def ready_for_lightning() -> None:
+    """To be called before Lightning is imported: imports torchvision where it is installed."""
+    if "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is not None:
+        import_torchvision()
 
 
 def import_torchvision() -> ModuleType:
