@@ -104,10 +104,9 @@ class Board:
             ready_for_lightning()
             from lightning.pytorch.loggers import TensorBoardLogger
 
-            purge = {"purge_step": self.begin + 1} if self.begin else {}
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self._writer = TensorBoardLogger(self.folder, name=self.name, version="", **purge).experiment
+                self._writer = TensorBoardLogger(self.folder, name=self.name, version="", purge_step=self.begin + 1).experiment
         return self._writer
 
     def scalars(self, step: int, values: dict[str, float]) -> None:

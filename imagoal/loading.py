@@ -136,7 +136,7 @@ def encoded(model: LatentModel, run: str | Path, pictures: Pictures | Columns) -
     first = first_rows(pictures.start, pictures.end) if getattr(pictures, "trajectories", True) else None
     if (folder / "stamp.json").is_file():
         with explained("model"):
-            return torch.from_numpy(np.array(open_encoded(folder, sha)))
+            return torch.from_numpy(np.array(open_encoded(folder, model_folder(run))))
     try:
         with progress("encode", len(pictures.image)) as bar:
             return torch.from_numpy(np.array(write_encoded(folder, model, sha, pictures.image, first, source, bar.reach)))

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vision.judge import device_of
 from vision.protocols import CodeModel, LatentModel
+from vision.store import describe
 
 BATCH = 512  # pictures encoded at once
 STAMP = "stamp.json"
@@ -101,15 +102,20 @@ def write_encoded(
         begun.rename(folder)
     finally:
         shutil.rmtree(begun, ignore_errors=True)
-    return open_encoded(folder, sha256)
+    array: np.ndarray = np.load(folder / f"{kind}.npy", mmap_mode="r", allow_pickle=False)
+    return array
 
 
-def open_encoded(folder: str | Path, sha256: str) -> np.ndarray:
-    """What `write_encoded` wrote, as a read-only memory map. `sha256` is that of the model's weights (`vision.store.describe`).
+def open_encoded(folder: str | Path, model: str | Path) -> np.ndarray:
+    """What `write_encoded` (or `imagoal encode`, whose run folder may be given) wrote, as a read-only memory map. `model` is the folder of
+    the model, or of its train run.
 
     Raises ValueError for a folder without a stamp, an array that is not what the stamp says, or latents of another model.
     """
+    run = Path(model) / "model"
+    sha256 = describe(run if run.is_dir() else model)["sha256"]
     folder = Path(folder)
+    folder = folder / "encoded" if not (folder / STAMP).is_file() and (folder / "encoded").is_dir() else folder
     if not (folder / STAMP).is_file():
         raise ValueError(f"{folder} holds no encoded pictures: it has no {STAMP}; make them with: imagoal encode")
     stamp = json.loads((folder / STAMP).read_text())
