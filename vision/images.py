@@ -99,7 +99,7 @@ def read_folder(
     return images if len(good) == len(paths) else images[good], report
 
 
-def to_float(images: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B 3 H W"]:
+def to_float(images: UInt8[Tensor, "B H W c"]) -> Float[Tensor, "B c H W"]:
     """uint8 pictures as float32 in [0, 1], channels first in shape. The memory stays channels last, as the pictures lie
     and as convolutions are fastest."""
     return images.permute(0, 3, 1, 2).float().mul_(1 / 255)
