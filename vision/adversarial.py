@@ -4,8 +4,8 @@ Donahue et al. 2017, "Adversarial Feature Learning" (eq. 3), and Dumoulin et al.
 D tells (x, E(x)) from (G(z), z); encoder E and generator G, together, make it err. At the optimum E inverts G (theorem 2).
 
 Both losses are computed in one pass and summed, each with gradients for its owner alone: D sees detached pairs, and E and G are judged by
-D with its parameters detached. E and G minimise the non-saturating form (labels swapped; Donahue, section 3.4). Against collapse:
-spectral normalisation of D (Miyato et al. 2018) and noise on the pictures that D sees (Sonderby et al. 2017).
+D with its parameters detached. E and G minimise the non-saturating form (labels swapped; Donahue, section 3.4). Against collapse: R1, a
+penalty on D's gradient at pairs (x, E(x)) (Mescheder et al. 2018, eq. 9), and noise on the pictures that D sees (Sonderby et al. 2017).
 """
 
 from abc import abstractmethod
@@ -16,7 +16,6 @@ from jaxtyping import Float, UInt8
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
 from vision.images import to_float
 from vision.networks import channels_last
@@ -30,8 +29,10 @@ def check_adversarial(owner: str, c: Any, *sizes: int) -> None:
     if c.image_size < CELL or c.image_size % CELL:
         near = max(1, round(c.image_size / CELL)) * CELL
         raise ValueError(f"{owner}: image_size={c.image_size} must be a multiple of {CELL} ({HALVINGS} halvings), for instance {near}")
-    if min(c.latents, c.channels, c.hidden, *sizes) < 1 or c.noise < 0 or c.weight_decay < 0:
-        raise ValueError(f"{owner}: every size (latents, channels, hidden) must be at least 1, noise and weight_decay at least 0")
+    if min(c.latents, c.channels, c.hidden, *sizes) < 1 or min(c.noise, c.penalty, c.weight_decay) < 0:
+        raise ValueError(f"{owner}: every size (latents, channels, hidden) must be at least 1, noise, penalty and weight_decay at least 0")
+    if c.channels % 4:
+        raise ValueError(f"{owner}: channels={c.channels} must be a multiple of 4 (the groups of its normalisation), for instance 16")
     if len(c.betas) != 2 or not all(0 <= b < 1 for b in c.betas):
         raise ValueError(f"{owner}: betas={c.betas} must be two numbers in [0, 1), for instance [0.5, 0.999]")
 
@@ -61,8 +62,8 @@ class Drawer(nn.Module):
         self.start = nn.Sequential(nn.Linear(latents, 4 * c * side**2), nn.Unflatten(1, (4 * c, side, side)))
         layers: list[nn.Module] = [nn.Conv2d(4 * c + context_channels, 4 * c, 3, padding=1)]
         for before, after in ((4 * c, 2 * c), (2 * c, c)):
-            layers += [nn.BatchNorm2d(before), nn.ReLU(), nn.ConvTranspose2d(before, after, 4, 2, 1)]
-        layers += [nn.BatchNorm2d(c), nn.ReLU(), nn.Conv2d(c, 12, 5, padding=2), nn.PixelShuffle(2)]  # full resolution is dear
+            layers += [nn.GroupNorm(4, before), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1)]
+        layers += [nn.GroupNorm(4, c), nn.ReLU(), nn.Conv2d(c, 12, 3, padding=1), nn.PixelShuffle(2)]  # full resolution is dear
         self.draw = nn.Sequential(*layers)
         nn.Module.to(self, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -81,9 +82,6 @@ class Discriminator(nn.Module):
         self.look = nn.Sequential(halve(channels, inputs), nn.Flatten(), nn.Linear(flat, hidden))
         self.latent = nn.Sequential(nn.Linear(latents, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, hidden))
         self.judge = nn.Sequential(nn.LeakyReLU(0.2), nn.Linear(2 * hidden, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, 1))
-        for module in list(self.modules()):
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                spectral_norm(module)
 
     def forward(self, x: Float[Tensor, "B c H W"], z: Float[Tensor, "B z"]) -> Float[Tensor, " B"]:
         """A logit for each pair."""
@@ -91,7 +89,7 @@ class Discriminator(nn.Module):
 
 
 class Adversarial(nn.Module):
-    """A model with `infer(images, context)` and `draw(z, context)`; its config has `latents`, `noise`, `learning_rate`, `betas`."""
+    """A model with `infer(images, context)` and `draw(z, context)`; its config has `latents`, `noise`, `penalty`, `learning_rate`, `betas`."""
 
     select_best = False  # the loss of one player says nothing about how good the model is
     discriminator: nn.Module
@@ -126,6 +124,8 @@ class Adversarial(nn.Module):
         real, fake = self.shown(x, context), self.shown(drawn, context)
         truth, lie = self.judge(real, inferred.detach(), fake.detach(), z)
         of_d = F.softplus(-truth).mean() + F.softplus(lie).mean()
+        if self.training and self.config.penalty:
+            of_d = of_d + 0.5 * self.config.penalty * self.steepness(real, inferred)
         frozen = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
         to_fool, to_pass = self.judge(real, inferred, fake, z, frozen)
         of_eg = F.softplus(to_fool).mean() + F.softplus(-to_pass).mean()
@@ -141,6 +141,13 @@ class Adversarial(nn.Module):
         logits = self.discriminator(*pairs) if parameters is None else functional_call(self.discriminator, parameters, pairs)
         first, second = logits.float().chunk(2)
         return first, second
+
+    def steepness(self, x: Float[Tensor, "B c H W"], z: Float[Tensor, "B z"]) -> Float[Tensor, ""]:
+        """Mean squared norm of D's gradient at pairs (x, E(x)), over a quarter of the batch: it is dear, and an average will do."""
+        some = max(1, len(x) // 4)
+        at = x[:some].detach().requires_grad_(), z[:some].detach().requires_grad_()
+        of_x, of_z = torch.autograd.grad(self.discriminator(*at).sum(), at, create_graph=True)
+        return of_x.square().sum((1, 2, 3)).mean() + of_z.square().sum(1).mean()
 
     def loss(
         self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None

@@ -26,11 +26,13 @@ class CBiGANConfig:
     latents: int = 8
     """z, numbers of the latent."""
     channels: int = 16
-    """Of the first convolution; the second and third have two and four times as many."""
+    """Of the first convolution; the second and third have two and four times as many; a multiple of 4."""
     hidden: int = 256
     """Units between the convolutions and the latent, and of the discriminator's judgement."""
-    noise: float = 0.05
+    noise: float = 0.02
     """Standard deviation of the noise on the pictures that the discriminator judges in training, images being in [0, 1]."""
+    penalty: float = 0.02
+    """Weight of R1, half of which times the squared norm of the discriminator's gradient is added to its loss."""
     learning_rate: float = 2e-4
     betas: list[float] = field(default_factory=lambda: [0.5, 0.999])
     """Of Adam: little momentum, because the other player moves (Radford et al. 2016)."""

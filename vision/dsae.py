@@ -47,7 +47,7 @@ class DSAEConfig:
             raise ValueError(f"DSAEConfig: stride={self.stride} must be 1 or 2, or positions of small things are lost")
 
 
-def spatial_softmax(maps: Float[Tensor, "B f h w"], temperature: Float[Tensor, ""]) -> Float[Tensor, "B 2f"]:
+def spatial_softmax(maps: Float[Tensor, "B f h w"], temperature: Float[Tensor, ""]) -> Float[Tensor, "B two_f"]:
     """The expected position of each map's activation: all x, then all y, from -1 (the first pixel's middle) to 1 (the last one's)."""
     b, f, h, w = maps.shape
     p = torch.softmax(maps.float().flatten(2) / temperature, -1).view(b, f, h, w)

@@ -36,7 +36,7 @@ def one_or_each(owner: str, context: UInt8[Tensor, "b H W 3"] | None, n: int) ->
 
 def stack(images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"]) -> Tensor:
     """Each picture and its context as one picture of six channels, float (B, 6, H, W) in [0, 1]."""
-    return to_float(torch.cat([images, context.expand(len(images), -1, -1, -1)], -1))
+    return torch.cat([to_float(images), to_float(context).expand(len(images), -1, -1, -1)], 1)
 
 
 def widths(channels: int) -> tuple[int, int, int]:

@@ -25,7 +25,7 @@ class Bound(NamedTuple):
     decoded: Float[Tensor, "B 3 H W"]
 
 
-def gaussian(statistics: Float[Tensor, "B 2z"]) -> tuple[Float[Tensor, "B z"], Float[Tensor, "B z"]]:
+def gaussian(statistics: Float[Tensor, "B two_z"]) -> tuple[Float[Tensor, "B z"], Float[Tensor, "B z"]]:
     """Mean and log variance from an encoder's output."""
     mean, log_var = statistics.float().chunk(2, 1)
     return mean, log_var.clamp(*LOG_VAR)
