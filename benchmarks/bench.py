@@ -39,7 +39,7 @@ def measure(rounds: int, seconds: float, quick: bool) -> dict[str, dict[str, dic
             entry = values.setdefault(case.variant, {}).setdefault(case.metric, {"unit": case.unit, "per_seed": []})
             entry["per_seed"].append(case.measure(seconds))
     for ratio in RATIOS:
-        if ratio.of not in values[ratio.fast]:
+        if any(ratio.of not in values.get(variant, {}) for variant in (ratio.fast, ratio.slow)):
             continue
         fast, slow = (values[variant][ratio.of]["per_seed"] for variant in (ratio.fast, ratio.slow))
         per_round = [f / s for f, s in zip(fast, slow, strict=True)]

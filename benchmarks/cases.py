@@ -3,6 +3,7 @@
 A case's `measure(seconds)` spends about that long and returns one number. Setting up and warming up are not timed.
 """
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import torch
 
 import envs
 from agents.registry import AGENTS
+from benchmarks.reference_vqvae import ReferenceTraining
 from envs.tabletop import TabletopBatch
 from goals.lookup import CodebookLookup
 from goals.relabel import HindsightSampler
@@ -27,7 +29,7 @@ from planning.planner import SubgoalPlanner
 from vision.data import ImageData
 from vision.pixelcnn import PixelCNN
 from vision.train import fit
-from vision.vqvae import VQVAE
+from vision.vqvae import VQVAE, VQVAEConfig
 
 SCENE = "held_out/0"
 OBS, GOAL, ACTION, PROPRIO = 290, 288, 2, 2  # widths with the small latent: 6 x 6 cells of 8 numbers, and the hand
@@ -53,7 +55,10 @@ class Ratio(NamedTuple):
 
 RATIOS = (
     Ratio("prior_small.cached_over_passes", "prior_small.samples_per_s.batch_32", "imagoal", "full_passes"),
-    Ratio("prior_full.cached_over_passes", "prior_full.samples_per_s.batch_1", "imagoal", "full_passes"),
+    Ratio("prior_full.cached_over_passes.batch_1", "prior_full.samples_per_s.batch_1", "imagoal", "full_passes"),
+    Ratio("prior_full.cached_over_passes.batch_64", "prior_full.samples_per_s.batch_64", "imagoal", "full_passes"),
+    Ratio("vision_full.over_reference", "vision_full.trained_images_per_s.batch_128", "imagoal", "reference"),
+    Ratio("vision_full.over_reference", "vision_full.trained_images_per_s.batch_128", "imagoal_bf16", "reference"),
 )
 
 
@@ -70,7 +75,7 @@ def durations(call: Callable[[], object], seconds: float, warm: bool) -> list[fl
     return taken
 
 
-def rate(amount: int, call: Callable[[], object], warm: bool = True) -> Callable[[float], float]:
+def rate(amount: float, call: Callable[[], object], warm: bool = True) -> Callable[[float], float]:
     """`amount` per second: the median over calls that each do `amount`."""
     return lambda seconds: amount / statistics.median(durations(call, seconds, warm))
 
@@ -129,8 +134,12 @@ def learning(model: VQVAE) -> Iterator[Case]:
             yield Case(f"agents.{name}.updates_per_s.batch_{size}", "updates/s", rate(1, partial(agent.update, batch)))
 
 
-def prior(name: str, vision: str, sizes: tuple[int, ...], compared: int) -> Iterator[Case]:
-    """Goals imagined per second, with work cached; for batches of `compared` also by one full pass for every cell."""
+def prior(name: str, vision: str, sizes: tuple[int, ...], compared: tuple[int, ...], extrapolated: bool = False) -> Iterator[Case]:
+    """Goals imagined per second, with work cached; for batches in `compared` also by one full pass for every cell.
+
+    A pass costs the same for every cell. With `extrapolated`, where all would take minutes, passes are timed one by one and
+    a sample counted as one for each cell; what drawing from them costs is left out, in favour of the passes.
+    """
     config = load("train", ["data=-", f"vision={vision}"])
     grid, z = config.vision.grid, config.vision.code_dim * config.vision.grid**2
     model = PixelCNN(replace(config.prior, codes=config.vision.codes, grid=grid, context_dim=z)).eval()
@@ -138,33 +147,100 @@ def prior(name: str, vision: str, sizes: tuple[int, ...], compared: int) -> Iter
     for size in sizes:
         context, uniforms = torch.randn(size, z), torch.rand(size, grid**2)
         metric = f"{name}.samples_per_s.batch_{size}"
-        cached = rate(size, partial(model.sample_codes, context, uniforms))
-        yield Case(metric, "samples/s", cached)
-        if size == compared:
+        yield Case(metric, "samples/s", rate(size, partial(model.sample_codes, context, uniforms)))
+        if size not in compared:
+            continue
+        if extrapolated:
+            codes = torch.randint(config.vision.codes, (size, grid, grid))
+            slow = rate(size / grid**2, partial(torch.no_grad()(model.logits), codes, context))
+        else:
             slow = rate(size, partial(model.sample_codes_slow, context, uniforms), warm=False)
-            yield Case(metric, "samples/s", slow, "full_passes")
+        yield Case(metric, "samples/s", slow, "full_passes")
 
 
-def vision(model: VQVAE) -> Iterator[Case]:
-    """Pictures per second of the small VQ-VAE: trained on by Lightning, as `imagoal train` does, and encoded."""
-    side = model.config.image_size
-    images = torch.randint(256, (1024, side, side, 3), dtype=torch.uint8)
-    data = ImageData(images, np.arange(1024) // 32 * 32)
+def trained(config: VQVAEConfig, images: torch.Tensor, window: int, precision: str = "32-true") -> Callable[[float], float]:
+    """Pictures per second trained on by Lightning, as `imagoal train` does: the median of windows of so many steps, without
+    the first, which warms up."""
+    data = ImageData(images, np.arange(len(images)) // 32 * 32)
 
-    def train(seconds: float) -> float:
-        """The median of windows of four steps, without the first, which warms up."""
+    def measure(seconds: float) -> float:
         rates: list[float] = []
         begun = time.perf_counter()
-        pupil = VQVAE(model.config)
         fit(
-            pupil, data, 10_000, batch_size=128, log_every=4,
+            VQVAE(config), data, 10_000, batch_size=128, log_every=window, precision=precision,
             log=lambda step, metrics: rates.append(metrics["images_per_s"]),
             stop=lambda: len(rates) > 1 and time.perf_counter() - begun > seconds,
         )  # fmt: skip
         return statistics.median(rates[1:])
 
-    yield Case("vision_small.trained_images_per_s.batch_128", "images/s", train)
-    yield Case("vision_small.encoded_images_per_s.batch_512", "images/s", rate(512, partial(torch.no_grad()(model.codes), images[:512])))
+    return measure
+
+
+def vision(model: VQVAE, name: str, window: int) -> Iterator[Case]:
+    """Pictures per second of a VQ-VAE: trained on, and encoded."""
+    side = model.config.image_size
+    images = torch.randint(256, (1024, side, side, 3), dtype=torch.uint8)
+    yield Case(f"{name}.trained_images_per_s.batch_128", "images/s", trained(model.config, images, window))
+    yield Case(f"{name}.encoded_images_per_s.batch_512", "images/s", rate(512, partial(torch.no_grad()(model.codes), images[:512])))
+
+
+def rectangles(n: int, side: int, seed: int) -> torch.Tensor:
+    """uint8 pictures (n, side, side, 3) of a bright rectangle somewhere before a dark ground."""
+    rng = np.random.default_rng(seed)
+    images = np.full((n, side, side, 3), 32, np.uint8)
+    for image, (top, left) in zip(images, rng.integers(side // 2, size=(n, 2)), strict=True):
+        height, width = rng.integers(4, side // 2, 2)
+        image[top : top + height, left : left + width] = (250, 200, 60)
+    return torch.from_numpy(images)
+
+
+def learned(config: VQVAEConfig, variant: str, steps: int = 100, batch: int = 16) -> Callable[[float], float]:
+    """Mean squared error of reconstructions over the last ten of so many steps, on pictures of 4 x 4 cells so that it is
+    quick. Every measurement begins with other weights and pictures; the pictures are the same for all variants."""
+    seeds, little = itertools.count(), replace(config, image_size=4 * config.image_size // config.grid, grid=4)
+
+    def measure(seconds: float) -> float:
+        seed, errors = next(seeds), []
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            step = ReferenceTraining(little).step if variant == "reference" else partial(bare_step, *pupil(little), variant)
+            for k in range(steps):
+                errors.append(float(step(rectangles(batch, little.image_size, seed * steps + k))))
+        return statistics.fmean(errors[-10:])
+
+    return measure
+
+
+def pupil(config: VQVAEConfig) -> tuple[VQVAE, torch.optim.Optimizer]:
+    """A model to train and the optimiser that `vision.train` gives it."""
+    model = VQVAE(config).train()
+    return model, torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=config.learning_rate, fused=True)
+
+
+def bare_step(model: VQVAE, adam: torch.optim.Optimizer, variant: str, images: torch.Tensor) -> torch.Tensor:
+    """One training step without Lightning; returns its reconstruction error."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=variant == "imagoal_bf16"):
+        loss, metrics = model.loss(images)
+    adam.zero_grad()
+    loss.backward()
+    adam.step()
+    model.after_step()
+    return metrics["reconstruction"]
+
+
+def vision_full() -> Iterator[Case]:
+    """The paper's VQ-VAE, also beside one written straight from the paper, and in bfloat16 where the CPU multiplies in it
+    (elsewhere it is emulated, which takes ten times as long)."""
+    config: VQVAEConfig = load("train", ["data=-", "vision=vqvae"]).vision
+    images = torch.randint(256, (1024, config.image_size, config.image_size, 3), dtype=torch.uint8)
+    trained_metric, learned_metric = "vision_full.trained_images_per_s.batch_128", "vision_full.reconstruction_error.after_100_steps"
+    yield from vision(VQVAE(config).eval(), "vision_full", window=1)
+    yield Case(trained_metric, "images/s", rate(128, partial(ReferenceTraining(config).step, images[:128])), "reference")
+    yield Case(learned_metric, "mse", learned(config, "imagoal"))
+    yield Case(learned_metric, "mse", learned(config, "reference"), "reference")
+    if torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported():
+        yield Case(trained_metric, "images/s", trained(config, images, 1, "bf16-mixed"), "imagoal_bf16")
+        yield Case(learned_metric, "mse", learned(config, "imagoal_bf16"), "imagoal_bf16")
 
 
 def planning() -> Iterator[Case]:
@@ -184,13 +260,15 @@ def planning() -> Iterator[Case]:
 
 
 def cases(quick: bool = False) -> Iterator[Case]:
-    """Everything, in the order of the table; `quick` leaves out the full-size prior, which takes seconds a sample."""
+    """Everything, in the order of the table; `quick` leaves out the full-size models, which take seconds a call."""
     torch.manual_seed(0)
     small = VQVAE(load("train", ["data=-", "vision=vqvae_small"]).vision).eval()
     yield from environment()
-    yield from vision(small)
-    yield from prior("prior_small", "vqvae_small", (32, 256), compared=32)
+    yield from vision(small, "vision_small", window=4)
     if not quick:
-        yield from prior("prior_full", "vqvae", (1, 64), compared=1)
+        yield from vision_full()
+    yield from prior("prior_small", "vqvae_small", (32, 256), compared=(32,))
+    if not quick:
+        yield from prior("prior_full", "vqvae", (1, 64), compared=(1, 64), extrapolated=True)
     yield from learning(small)
     yield from planning()

@@ -1,11 +1,13 @@
 """PixelCNN: nothing sees itself or the future, probabilities are probabilities, cached sampling is sampling."""
 
 import itertools
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from vision.pixelcnn import PixelCNN, PixelCNNConfig, draw
+from vision.pixelcnn import PixelCNN, PixelCNNConfig, VectorHead, draw
 from vision.prior import AffordancePrior
 from vision.protocols import LatentPrior
 from vision.vqvae import VQVAE, VQVAEConfig
@@ -22,16 +24,30 @@ def small(grid: int = 5, codes: int = 6, kernel: int = 7, layers: int = 4, conte
 
 
 @pytest.mark.parametrize("kernel", [3, 5, 7])
-def test_a_cell_sees_every_cell_before_it_and_no_other(kernel):
-    model, g = small(kernel=kernel, layers=6).double(), 5
-    x = torch.randn(1, g, g, 8, dtype=torch.float64, requires_grad=True)
-    context = torch.randn(1, 7, dtype=torch.float64)
-    h = model._stacks(x, model._condition(context)[0])
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_a_cell_sees_every_cell_before_it_and_no_other(kernel, blocks):
+    """Every cell has a code of its own, so that the gradient of a code's embedding is that of its cell."""
+    model, g = small(codes=25, kernel=kernel, layers=6, blocks=blocks, context_dim=50).double(), 5
+    for parameter in model.parameters():
+        parameter.data.mul_(1.7)  # or far cells fade below what a double can tell
+    logits = model.logits(torch.arange(25).view(1, g, g), torch.randn(1, 50, dtype=torch.float64))
     for i in range(g * g):
-        (gradient,) = torch.autograd.grad(h[0, i // g, i % g].square().sum(), x, retain_graph=True)
-        seen = gradient.abs().sum((0, 3)).flatten() > 0
+        (gradient,) = torch.autograd.grad(logits[0, i // g, i % g].square().sum(), model.embedding.weight, retain_graph=True)
+        seen = gradient.abs().sum(1) > 0
         assert not seen[i:].any(), f"cell {i} sees itself or the future"
         assert seen[:i].all(), f"cell {i} is blind to {(~seen[:i]).nonzero().flatten().tolist()}"
+
+
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_contexts_and_the_codebook_are_scaled_alike(blocks):
+    model, codebook = small(blocks=blocks, context_dim=50), torch.randn(6, 2)
+    scaled = PixelCNN(replace(model.config, context_scale=4.0)).eval()
+    scaled.load_state_dict(model.state_dict())
+    model.set_codebook(4 * codebook)
+    scaled.set_codebook(codebook)
+    codes, context = torch.randint(6, (2, 5, 5)), torch.randn(2, 50)
+    torch.testing.assert_close(scaled.logits(codes, context), model.logits(codes, 4 * context))
+    assert not torch.allclose(scaled.logits(codes, context), model.logits(codes, context))
 
 
 @pytest.mark.parametrize("blocks", [0, 2])
@@ -88,10 +104,10 @@ def test_a_map_tells_every_cell_what_the_context_has_nearby():
     model = small(grid=6, blocks=1, context_dim=6 * 6 * 3)
     context = torch.randn(1, 3, 6, 6)
     moved = context.clone()
-    moved[:, :, 5, 5] += 1.0
+    moved[:, :, 5, 1] += 1.0
     for a, b in zip(model._condition(context.flatten(1))[0], model._condition(moved.flatten(1))[0], strict=True):
         near = (a - b).abs().sum((0, 3))
-        assert near[5, 5] > 0 and near[0, 0] == 0  # one block sees two cells far
+        assert near[5, 1] > 0 and near[1, 5] == 0 and near[0, 0] == 0  # one block sees two cells far
 
 
 def test_codes_of_equal_vectors_share_what_is_learned():
@@ -100,6 +116,18 @@ def test_codes_of_equal_vectors_share_what_is_learned():
     model.vectors[3] = model.vectors[1]
     logits = model.logits(torch.randint(6, (2, 4, 4)), torch.randn(2, 48))
     assert torch.allclose(logits[..., 3], logits[..., 1]) and not torch.allclose(logits[..., 2], logits[..., 1])
+
+
+def test_the_head_weighs_the_distance_to_the_vector_that_is_there():
+    """logits = features(h) . features(e) / sqrt(hidden) + bias - softplus(stay) |e - x|^2, against NumPy."""
+    torch.manual_seed(0)
+    head, h, x, e = VectorHead(4, 8, 5, 3), torch.randn(7, 4), torch.randn(7, 3), torch.randn(5, 3)
+    head.bias.data.normal_()
+    f, k = torch.relu(head.hidden(h)).detach().numpy(), head.features(e).detach().numpy()
+    stay = np.log1p(np.exp(head.stay(torch.from_numpy(f)).detach().numpy()))
+    distance = ((x.numpy()[:, None] - e.numpy()[None]) ** 2).sum(-1)
+    expected = f @ k.T / np.sqrt(8) + head.bias.detach().numpy() - stay * distance
+    np.testing.assert_allclose(head(h, x, e, head.keys(e)).detach(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_context_that_is_not_on_the_grid_has_no_map():

@@ -67,6 +67,25 @@ def test_straight_through_gradient():
     assert model.codebook.grad.abs().sum() > 0
 
 
+def test_each_term_moves_what_it_should_against_numpy():
+    """The codebook moves by its own term alone, the encoder by the reconstruction (straight through) and the commitment."""
+    model = tiny(commitment=0.7)
+    seen: list[torch.Tensor] = []
+    model.encoder.register_forward_hook(lambda module, args, out: (out.retain_grad(), seen.append(out))[0])
+    model.loss(images())[0].backward()
+    x = seen[0].detach().permute(0, 2, 3, 1).reshape(-1, 3).numpy()
+    index = ((x[:, None] - model.codebook.detach().numpy()) ** 2).sum(-1).argmin(1)
+    pull = 2 * (model.codebook.detach().numpy()[index] - x) / x.size
+    codebook = np.zeros((12, 3), np.float32)
+    np.add.at(codebook, index, pull)
+    np.testing.assert_allclose(model.codebook.grad, codebook, rtol=1e-4, atol=1e-8)
+    z = model.lookup(torch.from_numpy(index).view(4, 4, 4)).detach().requires_grad_()
+    (model.reconstruct(z) - images().permute(0, 3, 1, 2) / 255).square().mean().backward()
+    through = z.grad.view(4, 3, 4, 4).permute(0, 2, 3, 1).reshape(-1, 3).numpy()
+    gradient = seen[0].grad.permute(0, 2, 3, 1).reshape(-1, 3)
+    np.testing.assert_allclose(gradient, through - 0.7 * pull, rtol=1e-4, atol=1e-8)
+
+
 def test_loss_terms_against_numpy():
     model = tiny(commitment=0.7)
     loss, metrics = model.loss(images())
@@ -114,6 +133,12 @@ def test_ema_update_matches_numpy():
     model.eval().loss(images())
     model.after_step()
     assert torch.equal(before, model.codebook), "evaluation must not move the codebook"
+
+
+def test_usage_is_smoothed_so_that_an_unused_code_stays_finite():
+    """By hand, e = 0.1: N = 2, smoothed usage 0.1 / 2.2 * 2 = 1 / 11 and 2.1 / 2.2 * 2 = 21 / 11."""
+    codebook = ema_codebook(torch.tensor([0.0, 2.0]), torch.tensor([[1.0], [4.0]]), epsilon=0.1)
+    np.testing.assert_allclose(codebook, [[11.0], [44 / 21]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("ema", [True, False])
