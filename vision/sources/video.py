@@ -15,6 +15,7 @@ import numpy as np
 from vision.sources.base import Found, Part, Settings, Source, Unit, is_kept, names_of, natural, refuse_key
 from vision.sources.pixels import fit
 
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # not its warning for each video it cannot open
 SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ogv"})
 MISSING = 0.05  # share of the frames a video declares that may be missing: containers estimate, players forgive
 
