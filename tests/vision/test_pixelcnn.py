@@ -64,7 +64,9 @@ def test_loss_is_the_mean_negative_log_probability_per_cell():
     codes, context = torch.randint(6, (3, 5, 5)), torch.randn(3, 7)
     loss, metrics = model.loss(codes, context)
     assert loss.item() == pytest.approx(-model.log_prob(codes, context).mean().item() / 25, rel=1e-5)
-    assert metrics["loss"].dim() == 0 and not metrics["loss"].requires_grad and 0 <= metrics["accuracy"] <= 1
+    assert metrics["loss"].dim() == 0 and not metrics["loss"].requires_grad
+    right = model.logits(codes, context).argmax(-1) == codes
+    assert metrics["accuracy"].item() == pytest.approx(right.float().mean().item())
 
 
 def test_draw_is_the_inverse_of_the_cumulative_distribution():

@@ -175,6 +175,15 @@ def test_codebook_begins_uniform_or_on_data_and_once():
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
 
 
+def test_a_centred_model_works_on_the_difference_from_the_mean_image():
+    model, plain = tiny(center=True), tiny()
+    model.prepare(images(32))
+    difference = images().permute(0, 3, 1, 2) / 255 - model.mean_image
+    torch.testing.assert_close(model.features(images()), plain.encoder(difference))
+    z = torch.randn(4, 48)
+    torch.testing.assert_close(model.reconstruct(z), plain.reconstruct(z) + model.mean_image)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
