@@ -123,7 +123,7 @@ def _listen(children: list[tuple[Any, Connection]], plan: Plan, calls: Calls, st
         # Messages before deaths: a child says why before it ends.
         for source in sorted(ready, key=lambda s: isinstance(s, int)):
             rank = ranks[source]
-            child, here = children[rank]
+            here = children[rank][1]
             if isinstance(source, int) and not here.poll():
                 raise _died(children, rank)
             try:
