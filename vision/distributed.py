@@ -79,7 +79,9 @@ def train_together(
             child = context.Process(target=_child, args=(rank, port, there, stopping, job), daemon=True)
             try:
                 child.start()
-            except (AttributeError, TypeError) as error:  # what pickling raises for a lambda or an open file
+            except OSError:
+                raise
+            except Exception as error:  # pickling, for a lambda or an open file, raises several kinds
                 raise ValueError(
                     f"the model or data cannot be sent to another process ({error}); with devices={plan.devices} use "
                     "functions and classes defined at the top of a module"
@@ -123,7 +125,7 @@ def _listen(children: list[tuple[Any, Connection]], plan: Plan, calls: Calls, st
         # Messages before deaths: a child says why before it ends.
         for source in sorted(ready, key=lambda s: isinstance(s, int)):
             rank = ranks[source]
-            child, here = children[rank]
+            here = children[rank][1]
             if isinstance(source, int) and not here.poll():
                 raise _died(children, rank)
             try:

@@ -159,7 +159,7 @@ class Module(lightning.LightningModule):
             return {}
         first = self.done - len(self.window) + 1
         names = list(self.window[0])
-        columns = torch.stack([torch.stack([m[key].float() for m in self.window]) for key in names])
+        columns = torch.stack([torch.stack([m[key] for m in self.window]).float().to(self.device) for key in names])
         columns = all_sum(columns) / processes()
         if not (finite := columns[names.index("loss")].isfinite()).all():
             raise NotFinite(first + int((~finite).nonzero()[0]))

@@ -78,7 +78,7 @@ def test_a_run_cut_off_continues_with_the_same_weights_metrics_boards_and_pictur
     pointer |= {"kept": pointer["kept"][1:], "rows": 4}
     (checkpoints / "model.json").write_text(json.dumps(pointer))
     again = Mean()
-    run, reached = stage(tmp_path / "part", again, resume=True, **validated)
+    _, reached = stage(tmp_path / "part", again, resume=True, **validated)
     assert reached == 60 and again.calls == 20 and torch.equal(again.colour, whole.colour)
     a, b = read_metrics(tmp_path / "whole"), read_metrics(tmp_path / "part")
     timed = {"model.images_per_s", "model.waiting"}
@@ -98,9 +98,9 @@ def test_a_run_cut_off_continues_with_the_same_weights_metrics_boards_and_pictur
 def test_early_stop_and_a_second_call_does_nothing(tmp_path):
     dark = ImageData(np.full((8, 4, 4, 3), 40, np.uint8))  # passed on the way to the data's mean
     settings = {"validation": dark, "validate_every": 2, "patience": 2, "steps": 100}
-    run, reached = stage(tmp_path / "run", network := Mean(), **settings)
+    _, reached = stage(tmp_path / "run", network := Mean(), **settings)
     assert reached < 30
-    run, again = stage(tmp_path / "run", repeated := Mean(), resume=True, **settings)
+    _, again = stage(tmp_path / "run", repeated := Mean(), resume=True, **settings)
     assert again == reached and repeated.calls == 0 and torch.equal(repeated.colour, network.colour)
 
 

@@ -204,3 +204,19 @@ def test_mapped_files_travel_by_name(tmp_path):
     assert isinstance(received, np.memmap) and np.array_equal(received, mapped)
     part = ForkingPickler.loads(ForkingPickler.dumps(mapped[3:5]))
     assert part.dtype == np.uint8 and np.array_equal(part, mapped[3:5])
+
+
+@pytest.mark.parametrize("held", [lambda: 0, open(os.devnull)], ids=["lambda", "file"])
+def test_what_cannot_be_sent_to_a_fresh_process_is_refused(held, monkeypatch):
+    monkeypatch.setattr(vision.distributed, "start_method", lambda: "spawn")
+    data = ImageData(pictures())
+    data.held = held
+    with pytest.raises(ValueError, match=r"cannot be sent to another process .*devices=2 use functions and classes"):
+        fit(Pair(), data, 10, batch_size=8, devices=2)
+
+
+def test_mixed_precision_and_clipping_work_there_too():
+    model, logged = VQVAE(TINY), []
+    fit(model, ImageData(pictures()), 4, batch_size=8, devices=2, precision="bf16-mixed", gradient_clip=0.5,
+        log=lambda s, m: logged.append(m["loss"]), log_every=1)  # fmt: skip
+    assert len(logged) == 4 and np.isfinite(logged).all() and all(p.dtype == torch.float32 for p in model.parameters())
