@@ -9,7 +9,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vision.deterministic import Deterministic
-from vision.images import to_float
 from vision.networks import check_pictures, check_size, down, up
 
 
@@ -45,4 +44,4 @@ class Autoencoder(Deterministic):
     def encode(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B z"]:
         """The latent of each image; this model needs no context."""
         check_pictures("Autoencoder", images, self.config.image_size)
-        return self.encoder(to_float(images))  # type: ignore[no-any-return]
+        return self.encoder(self.standard(images))  # type: ignore[no-any-return]

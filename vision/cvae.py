@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vision.images import to_float
-from vision.networks import check_pictures, check_size, down, one_or_each, stack, up
+from vision.networks import check_pictures, check_size, down, one_or_each, up
 from vision.variational import Variational, check_variational, gaussian
 
 
@@ -65,12 +64,12 @@ class CVAE(Variational):
     ) -> tuple[Float[Tensor, "B z"], Float[Tensor, "B z"]]:
         """Mean and log variance of q(z | x, s_0). Raises ValueError without a context, or for images of another size."""
         check_pictures("CVAE", images, self.config.image_size)
-        return gaussian(self.encoder(stack(images, one_or_each("CVAE", context, len(images)))))
+        return gaussian(self.encoder(self.standard.stack(images, one_or_each("CVAE", context, len(images)))))
 
     def render(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
-        """The decoder's linear output. Raises ValueError without a context."""
-        features = self.condition(to_float(one_or_each("CVAE", context, len(z))))
-        return self.decoder(torch.cat([z, torch.relu(features).expand(len(z), -1)], 1))  # type: ignore[no-any-return]
+        """What the likelihood is given for a latent. Raises ValueError without a context."""
+        features = self.condition(self.standard(one_or_each("CVAE", context, len(z))))
+        return self.around_mean(self.decoder(torch.cat([z, torch.relu(features).expand(len(z), -1)], 1)))
 
     def encode(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B z"]:
         """The posterior's mean."""

@@ -8,10 +8,11 @@ from jaxtyping import Float, UInt8
 from torch import Generator, Tensor, nn
 
 from vision.images import to_float
+from vision.networks import Standard
 
 
 class Deterministic(nn.Module):
-    """A model with `encode(images)` and `self.decoder` (to linear pictures); a `LatentModel` that needs no context.
+    """A model with `encode(images)` and `self.decoder` (to differences from the mean picture); a `LatentModel` that needs no context.
 
     It has no prior: `sample` draws each number of the latent from a Gaussian with the mean and spread it had in training, which is all
     that can be said without one.
@@ -25,6 +26,7 @@ class Deterministic(nn.Module):
     def __init__(self, config: Any, latents: int) -> None:
         super().__init__()
         self.config = config
+        self.standard = Standard(config.image_size)
         self.register_buffer("mean", torch.zeros(latents))
         self.register_buffer("spread", torch.ones(latents))
 
@@ -39,7 +41,15 @@ class Deterministic(nn.Module):
 
     def decode(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
         """Images in [0, 1]; the context is not used."""
-        return self.decoder(z).float().clamp(0, 1)  # type: ignore[no-any-return]
+        return self.render(z).clamp(0, 1)
+
+    def render(self, z: Float[Tensor, "B z"]) -> Float[Tensor, "B 3 H W"]:
+        """The decoder's picture, not clamped: the mean picture and what it adds."""
+        return self.decoder(z).float() + self.standard.mean  # type: ignore[no-any-return]
+
+    def prepare(self, images: UInt8[Tensor, "B H W 3"]) -> None:
+        """Begin at the data's mean picture and spread."""
+        self.standard.prepare(images)
 
     def loss(
         self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None
@@ -47,7 +57,7 @@ class Deterministic(nn.Module):
         """Squared error summed over pixels and channels, averaged over the batch. In training mode the mean and spread of the latents
         follow the batches. Metrics: loss, mse."""
         z = self.encode(images)
-        square = (self.decoder(z).float() - to_float(images)).square()
+        square = (self.render(z) - to_float(images)).square()
         if self.training:
             with torch.no_grad():
                 self.mean.lerp_(z.float().mean(0), 0.01)

@@ -17,7 +17,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from vision.deterministic import Deterministic
-from vision.images import to_float
 from vision.networks import channels_last, check_pictures, check_size, up
 
 
@@ -74,4 +73,4 @@ class DSAE(Deterministic):
     def encode(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B z"]:
         """The positions of each image, in [-1, 1]; this model needs no context."""
         check_pictures("DSAE", images, self.config.image_size)
-        return spatial_softmax(self.maps(to_float(images)), self.log_temperature.exp())
+        return spatial_softmax(self.maps(self.standard(images)), self.log_temperature.exp())

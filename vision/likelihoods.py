@@ -27,6 +27,10 @@ class Likelihood(Protocol):
         """The expected picture."""
         ...
 
+    def output(self, x: Float[Tensor, "*B c h w"]) -> Float[Tensor, "*B c h w"]:
+        """The output whose expected picture is x: the inverse of `mean`."""
+        ...
+
 
 class Bernoulli:
     """Each intensity as a probability: -log of prod p^x (1 - p)^(1 - x), p = sigmoid(out) (RIG). For x strictly between 0 and 1 this
@@ -39,6 +43,10 @@ class Bernoulli:
     def mean(self, out: Float[Tensor, "B c h w"]) -> Float[Tensor, "B c h w"]:
         """sigmoid(out)."""
         return torch.sigmoid(out.float())
+
+    def output(self, x: Float[Tensor, "*B c h w"]) -> Float[Tensor, "*B c h w"]:
+        """log(x / (1 - x)), x kept a little away from 0 and 1."""
+        return torch.logit(x, 0.01)
 
 
 class Gaussian:
@@ -55,6 +63,10 @@ class Gaussian:
     def mean(self, out: Float[Tensor, "B c h w"]) -> Float[Tensor, "B c h w"]:
         """out itself."""
         return out.float()
+
+    def output(self, x: Float[Tensor, "*B c h w"]) -> Float[Tensor, "*B c h w"]:
+        """x itself."""
+        return x
 
 
 def make_likelihood(name: str, std: float) -> Likelihood:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vision.images import to_float
 from vision.networks import check_pictures, check_size, down, up
 from vision.variational import Variational, check_variational, gaussian
 
@@ -61,11 +60,11 @@ class VAE(Variational):
     ) -> tuple[Float[Tensor, "B z"], Float[Tensor, "B z"]]:
         """Mean and log variance of q(z | x). Raises ValueError when the images are not `image_size` square."""
         check_pictures("VAE", images, self.config.image_size)
-        return gaussian(self.encoder(to_float(images)))
+        return gaussian(self.encoder(self.standard(images)))
 
     def render(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
-        """The decoder's linear output."""
-        return self.decoder(z)  # type: ignore[no-any-return]
+        """What the likelihood is given for a latent."""
+        return self.around_mean(self.decoder(z))
 
     def encode(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B z"]:
         """The posterior's mean."""

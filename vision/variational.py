@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 
 from vision.images import to_float
 from vision.likelihoods import gaussian_kl, make_likelihood, reparameterise, standard_normal_log_prob
+from vision.networks import Standard
 
 LOG_VAR = (-12.0, 6.0)  # a posterior's log variance is kept in this range: exp stays finite in any precision
 
@@ -32,13 +33,22 @@ def gaussian(statistics: Float[Tensor, "B two_z"]) -> tuple[Float[Tensor, "B z"]
 
 
 class Variational(nn.Module):
-    """A model with `posterior(images, context)` and `render(z, context)` (the decoder's linear output); its config has `latents`,
+    """A model with `posterior(images, context)` and `render(z, context)`, the likelihood's argument; its config has `image_size`, `latents`,
     `beta`, `likelihood` and `std`."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
         self.likelihood = make_likelihood(config.likelihood, config.std)
+        self.standard = Standard(config.image_size)
+
+    def prepare(self, images: UInt8[Tensor, "B H W 3"]) -> None:
+        """Begin at the data's mean picture and spread."""
+        self.standard.prepare(images)
+
+    def around_mean(self, out: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+        """A decoder's output, which is a difference from the mean picture, as the likelihood's argument."""
+        return out.float() + self.likelihood.output(self.standard.mean)
 
     @abstractmethod
     def posterior(
@@ -48,7 +58,7 @@ class Variational(nn.Module):
 
     @abstractmethod
     def render(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
-        """The decoder's linear output."""
+        """What the likelihood is given for a latent."""
 
     def bound(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Bound:
         """The terms of the bound, with one z of the posterior for each image."""

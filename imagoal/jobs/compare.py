@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from vision.pictures import Pictures, split_rows
 
 from imagoal.compose import load as compose
 from imagoal.config import CompareConfig, TrainConfig
@@ -16,6 +15,7 @@ from imagoal.loading import load_model, open_pictures, pick_device
 from imagoal.model_page import NUMBERS, rebuilt, scene_columns
 from imagoal.report import Report
 from imagoal.run import RunFolder, read_result
+from vision.pictures import Pictures, split_rows
 from vision.protocols import LatentModel
 
 
