@@ -1,6 +1,6 @@
 """Episodes in lockstep: every copy of the scene steps at once, and each picture is encoded exactly once."""
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ class Eyes:
 
     def __init__(self, model: VQVAE, proprio: bool = True, device: str | torch.device = "cpu") -> None:
         self.model, self.proprio, self.device = model.eval().to(device), proprio, torch.device(device)
-        self.lookup = CodebookLookup(cast(Tensor, model.codebook).detach())
+        self.lookup = CodebookLookup(model.codebook.detach())
         self.cells = model.grid_shape[1] * model.grid_shape[2]
         self.latent_dim = model.latent_dim
 
