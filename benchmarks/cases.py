@@ -4,11 +4,15 @@ A case's `measure(seconds)` spends about that long and returns one number. Setti
 """
 
 import itertools
+import shutil
 import statistics
+import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -26,12 +30,14 @@ from goals.rewards import make_reward
 from imagoal.compose import load, name_of
 from planning.generator import SubgoalCVAE
 from planning.planner import SubgoalPlanner
+from vision.augment import AugmentConfig, Augmented
 from vision.data import ImageData
 from vision.pixelcnn import PixelCNN
 from vision.train import fit
 from vision.vqvae import VQVAE, VQVAEConfig
 
 SCENE = "held_out/0"
+PLAIN = AugmentConfig()
 OBS, GOAL, ACTION, PROPRIO = 290, 288, 2, 2  # widths with the small latent: 6 x 6 cells of 8 numbers, and the hand
 
 
@@ -158,17 +164,19 @@ def prior(name: str, vision: str, sizes: tuple[int, ...], compared: tuple[int, .
         yield Case(metric, "samples/s", slow, "full_passes")
 
 
-def trained(config: VQVAEConfig, images: torch.Tensor, window: int, precision: str = "32-true") -> Callable[[float], float]:
-    """Pictures per second trained on by Lightning, as `imagoal train` does: the median of windows of so many steps, without
-    the first, which warms up."""
-    data = ImageData(images, np.arange(len(images)) // 32 * 32)
+def trained(
+    config: VQVAEConfig, images: Any, window: int, precision: str = "32-true", metric: str = "images_per_s", augment: AugmentConfig = PLAIN
+) -> Callable[[float], float]:
+    """Pictures per second trained on by Lightning (or another metric), as `imagoal train` does: the median of windows of so many steps,
+    without the first, which warms up."""
+    data = Augmented(ImageData(images, np.arange(len(images)) // 32 * 32), augment)
 
     def measure(seconds: float) -> float:
         rates: list[float] = []
         begun = time.perf_counter()
         fit(
             VQVAE(config), data, 10_000, batch_size=128, log_every=window, precision=precision,
-            log=lambda step, metrics: rates.append(metrics["images_per_s"]),
+            log=lambda step, metrics: rates.append(metrics[metric]),
             stop=lambda: len(rates) > 1 and time.perf_counter() - begun > seconds,
         )  # fmt: skip
         return statistics.median(rates[1:])
@@ -182,6 +190,17 @@ def vision(model: VQVAE, name: str, window: int) -> Iterator[Case]:
     images = torch.randint(256, (1024, side, side, 3), dtype=torch.uint8)
     yield Case(f"{name}.trained_images_per_s.batch_128", "images/s", trained(model.config, images, window))
     yield Case(f"{name}.encoded_images_per_s.batch_512", "images/s", rate(512, partial(torch.no_grad()(model.codes), images[:512])))
+
+
+def waiting(model: VQVAE) -> Iterator[Case]:
+    """The share of training that is spent waiting for batches: of pictures in a memory map, as they are and augmented."""
+    side = model.config.image_size
+    path = Path(tempfile.mkdtemp()) / "image.npy"
+    weakref.finalize(model, shutil.rmtree, path.parent)
+    np.save(path, np.random.default_rng(0).integers(0, 256, (4096, side, side, 3), dtype=np.uint8))
+    images = np.load(path, mmap_mode="r")
+    for variant, augment in (("imagoal", PLAIN), ("imagoal_augmented", AugmentConfig(crop_pad=4, color_jitter=0.2, brightness=0.1))):
+        yield Case("vision_small.waiting_share.batch_128", "share", trained(model.config, images, 4, metric="waiting", augment=augment), variant)
 
 
 def rectangles(n: int, side: int, seed: int) -> torch.Tensor:
@@ -225,7 +244,7 @@ def bare_step(model: VQVAE, adam: torch.optim.Optimizer, variant: str, images: t
     loss.backward()
     adam.step()
     model.after_step()
-    return metrics["reconstruction"]
+    return metrics["mse"]
 
 
 def vision_full() -> Iterator[Case]:
@@ -265,6 +284,7 @@ def cases(quick: bool = False) -> Iterator[Case]:
     small = VQVAE(load("train", ["data=-", "vision=vqvae_small"]).vision).eval()
     yield from environment()
     yield from vision(small, "vision_small", window=4)
+    yield from waiting(small)
     if not quick:
         yield from vision_full()
     yield from prior("prior_small", "vqvae_small", (32, 256), compared=(32,))

@@ -64,6 +64,8 @@ def dispatch(job: str, config: JobConfig) -> int:
     except KeyboardInterrupt:
         say_error(f"stopped; continue with: {again}")
         return 130
+    except FloatingPointError as error:
+        raise UserError(f"{error} Settings cannot change within a run, so start another run=FOLDER; the checkpoints of this one stay in {config.run}.") from error
     except Exception as error:
         if is_render_error(error):
             raise UserError(str(error)) from error

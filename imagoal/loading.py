@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from vision.pictures import open_pictures as convert_pictures
 from vision.pixelcnn import PixelCNN
 from vision.prior import AffordancePrior
 from vision.protocols import CodeModel, LatentModel
+from vision.sources.convert import WorkerDied
 from vision.store import describe
 
 SAID = 10  # skipped files or episodes that are named on the terminal
@@ -63,7 +66,7 @@ def open_pictures(config: PicturesConfig, image_size: int) -> Pictures:
         path = path / "columns"
     what = f"{path.resolve()} {image_size} {config.fps} {config.image_key}"
     keep = cache_folder(config.cache) / f"{path.stem}-{hashlib.sha256(what.encode()).hexdigest()[:10]}"
-    with explained("data"), progress("convert pictures", 0) as bar:
+    with explained("data"), progress("convert pictures", 0) as bar, worker_deaths():
 
         def tick(done: int, total: int) -> None:
             bar.reach(done, total)
@@ -77,6 +80,15 @@ def open_pictures(config: PicturesConfig, image_size: int) -> Pictures:
     if len(pictures.skipped) > SAID:
         print(f"data: skipped {len(pictures.skipped) - SAID} more; the report lists them")
     return cut(pictures, config.clip) if config.clip and pictures.trajectories else pictures
+
+
+@contextmanager
+def worker_deaths() -> Iterator[None]:
+    """Says what to do when a process that converts pictures died."""
+    try:
+        yield
+    except WorkerDied as error:
+        raise UserError(f"data: {error}") from error
 
 
 def cut(pictures: Pictures, clip: int) -> Pictures:

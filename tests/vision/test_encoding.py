@@ -50,7 +50,7 @@ def test_latents_of_another_model_are_refused(tmp_path):
     with pytest.raises(ValueError, match="stale"):
         open_encoded(tmp_path / "encoded", tmp_path / "other")
     with pytest.raises(ValueError, match="no encoded pictures"):
-        open_encoded(tmp_path, tmp_path / "model")
+        open_encoded(tmp_path / "model", tmp_path / "model")
     np.save(tmp_path / "encoded" / "codes.npy", np.zeros((3, 36), np.int16))
     with pytest.raises(ValueError, match="its stamp says"):
         open_encoded(tmp_path / "encoded", tmp_path / "model")
