@@ -102,8 +102,8 @@ def test_other_bad_input_is_one_line(home, tmp_path):
     cases = [
         (("pretrain", "data=nowhere", f"model={home / 'model'}"), "nowhere"),
         (("practice", f"policy={home / 'model'}"), "train"),
-        (("train", f"data={tmp_path / 'missing'}"), "there is no"),
-        (("train", f"data={home / 'data'}", "image_size=96", "vision.image_size=96", "vision=vqvae"), "48 pixels"),
+        (("train", f"data={tmp_path / 'missing'}"), "does not exist"),
+        (("train", f"data={home / 'data'}", "image_size=50", "vision=vqvae"), "power of two"),
         (("evaluate", f"policy={home / 'policy'}", "scene=held-out/0"), "held_out"),
     ]
     for i, (words, expected) in enumerate(cases):
