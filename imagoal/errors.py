@@ -20,7 +20,7 @@ class UserError(Exception):
 def explained(where: str = "") -> Iterator[None]:
     """Turn the rooms' own refusals (ValueError, a missing file) inside the block into a UserError beginning with `where`.
 
-    For the moments a job reads what the user named: `with explained("data"): pictures = read_folder(config.data, ...)`.
+    For the moments a job reads what the user named: `with explained("data"): pictures = open_pictures(config.data, ...)`.
     """
     try:
         yield

@@ -1,11 +1,12 @@
-"""Folders of pictures: all kinds of files become RGB, broken ones are named, hopeless folders are refused."""
+"""Pictures: all kinds of files become RGB squares; to floats and back."""
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from vision.images import read_folder, read_image, to_float, to_uint8
+from vision.images import to_float, to_uint8
+from vision.sources.pixels import read_image
 
 RNG = np.random.default_rng(0)
 
@@ -18,7 +19,7 @@ def photo(height: int = 40, width: int = 60) -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path):
-    """Seven good pictures of all sorts, nested, beside files that are none."""
+    """Seven good pictures of all sorts, nested."""
     (tmp_path / "deep" / "er").mkdir(parents=True)
     Image.fromarray(photo()).save(tmp_path / "a.JPG", quality=95)
     Image.fromarray(photo(60, 40)).save(tmp_path / "b.png")
@@ -27,20 +28,12 @@ def folder(tmp_path):
     Image.fromarray(photo()[..., 0]).save(tmp_path / "e_grey.png")
     Image.fromarray((photo()[..., 0].astype(np.uint16)) * 257).save(tmp_path / "f_grey16.png")
     Image.fromarray(photo()).quantize(64).save(tmp_path / "g_palette.png")
-    (tmp_path / "notes.txt").write_text("no picture")
-    (tmp_path / "._a.jpg").write_bytes(b"a leftover of another system")
     return tmp_path
 
 
 def test_every_mode_and_size_becomes_rgb(folder):
-    calls = []
-    images, report = read_folder(folder, 16, progress=lambda done, total: calls.append((done, total)))
-    assert images.shape == (7, 16, 16, 3) and images.dtype == np.uint8
-    names = [p.name for p in report.files]
-    assert names == ["a.JPG", "b.png", "c.webp", "d.bmp", "e_grey.png", "f_grey16.png", "g_palette.png"]
-    assert report.bad == [] and report.ignored == 2 and report.bad_share == 0 and "7 images" in str(report)
-    assert calls == [(i, 7) for i in range(1, 8)]
-    by_name = dict(zip((p.name for p in report.files), images.astype(int), strict=True))
+    by_name = {path.name: read_image(path, 16).astype(int) for path in folder.rglob("[a-g]*.*")}
+    assert len(by_name) == 7 and all(image.shape == (16, 16, 3) for image in by_name.values())
     assert np.abs(by_name["a.JPG"] - by_name["d.bmp"]).max() <= 8
     assert np.abs(by_name["e_grey.png"] - by_name["f_grey16.png"]).max() <= 1, "16-bit grey must be scaled, not clipped"
     assert np.abs(by_name["g_palette.png"] - by_name["d.bmp"]).mean() < 10
@@ -67,32 +60,6 @@ def test_transparency_goes_on_white(tmp_path):
     Image.fromarray(rgba).save(tmp_path / "rgba.png")
     image = read_image(tmp_path / "rgba.png", 8)
     assert (image[:, 0] == (10, 20, 30)).all() and (image[:, 7] == 255).all()
-
-
-def test_broken_files_are_named_and_counted(folder):
-    Image.fromarray(RNG.integers(0, 256, (200, 200, 3), dtype=np.uint8)).save(folder / "z.jpg")
-    (folder / "truncated.jpg").write_bytes((folder / "z.jpg").read_bytes()[:3000])
-    (folder / "z.jpg").unlink()
-    (folder / "text.png").write_text("not a picture at all")
-    (folder / "empty.webp").touch()
-    with pytest.raises(ValueError, match=r"30% of 10 pictures are unreadable.*raise max_bad_share"):
-        read_folder(folder, 16)
-    images, report = read_folder(folder, 16, max_bad_share=0.3)
-    assert len(images) == len(report.files) == 7
-    assert sorted(path.name for path, _ in report.bad) == ["empty.webp", "text.png", "truncated.jpg"]
-    assert "truncated" in dict((p.name, r) for p, r in report.bad)["truncated.jpg"]
-    assert "3 unreadable" in str(report) and "text.png" in str(report)
-    assert np.array_equal(images[0], read_image(report.files[0], 16)), "rows follow the files that were read"
-
-
-def test_hopeless_folders_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no pictures \(0 other files\)"):
-        read_folder(tmp_path, 16)
-    with pytest.raises(ValueError, match="does not exist"):
-        read_folder(tmp_path / "nowhere", 16)
-    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(ValueError, match="100% of 1 pictures"):
-        read_folder(tmp_path, 16, max_bad_share=1.0)
 
 
 def test_float_and_back():
