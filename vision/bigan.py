@@ -8,11 +8,9 @@ picture, not the picture. `sample` knows no context.
 from dataclasses import dataclass, field
 
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from vision.adversarial import Adversarial, Discriminator, Drawer, check_adversarial, encoder
-from vision.images import to_float
-from vision.networks import check_pictures
 
 
 @dataclass(frozen=True)
@@ -27,13 +25,17 @@ class BiGANConfig:
     """Of the first convolution; the second and third have two and four times as many; a multiple of 4."""
     hidden: int = 256
     """Units between the convolutions and the latent, and of the discriminator's judgement."""
-    noise: float = 0.02
-    """Standard deviation of the noise on the pictures that the discriminator sees in training, images being in [0, 1]."""
-    penalty: float = 0.02
+    noise: float = 0.1
+    """Standard deviation of the noise on the pictures that the discriminator sees in training, in units of the pictures' spread."""
+    penalty: float = 5.0
     """Weight of R1, half of which times the squared norm of the discriminator's gradient is added to its loss."""
-    learning_rate: float = 2e-4
-    betas: list[float] = field(default_factory=lambda: [0.5, 0.999])
-    """Of Adam: little momentum, because the other player moves (Radford et al. 2016)."""
+    invert: float = 1.0
+    """Weight of the mean squared error of E(G(z)) as z."""
+    average: float = 0.99
+    """Share that the averaged weights of encoder and generator keep of themselves each step."""
+    learning_rate: float = 1e-3
+    betas: list[float] = field(default_factory=lambda: [0.0, 0.99])
+    """Of Adam: no momentum, because the other player moves (Karras et al. 2018)."""
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
@@ -46,17 +48,20 @@ class BiGAN(Adversarial):
     needs_context = False
 
     def __init__(self, config: BiGANConfig) -> None:
-        super().__init__(config)
         c = config
-        self.encoder = encoder(c.image_size, c.channels, c.latents, c.hidden, inputs=3)
-        self.generator = Drawer(c.image_size, c.channels, c.latents)
-        self.discriminator = Discriminator(c.image_size, c.channels, c.latents, c.hidden, inputs=3)
+        players: dict[str, nn.Module] = {
+            "encoder": encoder(c.image_size, c.channels, c.latents, c.hidden, inputs=3),
+            "generator": Drawer(c.image_size, c.channels, c.latents),
+        }
+        super().__init__(config, players, Discriminator(c.image_size, c.channels, c.latents, c.hidden, inputs=3))
 
-    def infer(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B z"]:
-        """E(x). Raises ValueError when the images are not `image_size` square."""
-        check_pictures("BiGAN", images, self.config.image_size)
-        return self.encoder(to_float(images))  # type: ignore[no-any-return]
+    def infer(self, players: nn.ModuleDict, x: Float[Tensor, "B 3 H W"], context: Tensor | None = None) -> Float[Tensor, "B z"]:
+        """E(x)."""
+        return players["encoder"](x)  # type: ignore[no-any-return]
 
-    def draw(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
+    def draw(self, players: nn.ModuleDict, z: Float[Tensor, "B z"], context: Tensor | None = None) -> Float[Tensor, "B 3 H W"]:
         """G(z)."""
-        return self.generator(z)  # type: ignore[no-any-return]
+        return players["generator"](z)  # type: ignore[no-any-return]
+
+    def given(self, context: UInt8[Tensor, "b H W 3"] | None, n: int) -> None:
+        """Nothing: it knows no context."""

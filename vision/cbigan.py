@@ -2,19 +2,18 @@
 
 BiGAN (`vision.bigan`, `vision.adversarial`) with every player told the first picture s_0 of the trajectory, as Mirza and Osindero 2014 do
 for a GAN: generator G(z, s_0), encoder E(x, s_0), discriminator D(x, z, s_0). One of the priors that VAL is compared with (thesis ch. 9,
-figures 42 and 47). G knows s_0 by a coarse map of features, E and D see it stacked on x. To decode a latent, the context must be given
-again.
+figures 42 and 47). G knows s_0 by maps of features at each resolution (Ronneberger et al. 2015), draws a picture and a mask, and leaves
+s_0 as it is where the mask says so (Ebert et al. 2017); E and D see x - s_0 and s_0. To decode a latent, the context must be given again.
 """
 
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
-from vision.adversarial import Adversarial, Discriminator, Drawer, check_adversarial, encoder, halve
-from vision.images import to_float
-from vision.networks import channels_last, check_pictures, one_or_each, stack
+from vision.adversarial import Adversarial, Discriminator, Drawer, beside, check_adversarial, encoder, halve
+from vision.networks import channels_last, one_or_each
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,17 @@ class CBiGANConfig:
     """Of the first convolution; the second and third have two and four times as many; a multiple of 4."""
     hidden: int = 256
     """Units between the convolutions and the latent, and of the discriminator's judgement."""
-    noise: float = 0.02
-    """Standard deviation of the noise on the pictures that the discriminator judges in training, images being in [0, 1]."""
-    penalty: float = 0.02
+    noise: float = 0.1
+    """Standard deviation of the noise on the pictures that the discriminator sees in training, in units of the pictures' spread."""
+    penalty: float = 0.3
     """Weight of R1, half of which times the squared norm of the discriminator's gradient is added to its loss."""
-    learning_rate: float = 2e-4
-    betas: list[float] = field(default_factory=lambda: [0.5, 0.999])
-    """Of Adam: little momentum, because the other player moves (Radford et al. 2016)."""
+    invert: float = 1.0
+    """Weight of the mean squared error of E(G(z)) as z."""
+    average: float = 0.99
+    """Share that the averaged weights of encoder and generator keep of themselves each step."""
+    learning_rate: float = 1e-3
+    betas: list[float] = field(default_factory=lambda: [0.0, 0.99])
+    """Of Adam: no momentum, because the other player moves (Karras et al. 2018)."""
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
@@ -48,24 +51,31 @@ class CBiGAN(Adversarial):
     needs_context = True
 
     def __init__(self, config: CBiGANConfig) -> None:
-        super().__init__(config)
         c = config
-        self.encoder = encoder(c.image_size, c.channels, c.latents, c.hidden, inputs=6)
-        self.condition = channels_last(halve(c.channels, 3))
-        self.generator = Drawer(c.image_size, c.channels, c.latents, 4 * c.channels)
-        self.discriminator = Discriminator(c.image_size, c.channels, c.latents, c.hidden, inputs=6)
+        maps = (c.channels, 2 * c.channels, 4 * c.channels)
+        players: dict[str, nn.Module] = {
+            "encoder": encoder(c.image_size, c.channels, c.latents, c.hidden, inputs=6),
+            "condition": channels_last(halve(c.channels, 3)),
+            "generator": Drawer(c.image_size, c.channels, c.latents, 4, maps),
+        }
+        super().__init__(config, players, Discriminator(c.image_size, c.channels, c.latents, c.hidden, inputs=6))
 
-    def infer(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B z"]:
-        """E(x, s_0). Raises ValueError without a context, or for images of another size."""
-        check_pictures("CBiGAN", images, self.config.image_size)
-        return self.encoder(stack(images, one_or_each("CBiGAN", context, len(images))))  # type: ignore[no-any-return]
+    def infer(self, players: nn.ModuleDict, x: Float[Tensor, "B 3 H W"], context: Float[Tensor, "b 3 H W"] | None) -> Float[Tensor, "B z"]:
+        """E(x, s_0)."""
+        assert context is not None
+        return players["encoder"](beside(x, context))  # type: ignore[no-any-return]
 
-    def draw(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
-        """G(z, s_0). Raises ValueError without a context."""
-        features = self.condition(to_float(one_or_each("CBiGAN", context, len(z))))
-        return self.generator(z, features.expand(len(z), -1, -1, -1))  # type: ignore[no-any-return]
+    def draw(self, players: nn.ModuleDict, z: Float[Tensor, "B z"], context: Float[Tensor, "b 3 H W"] | None) -> Float[Tensor, "B 3 H W"]:
+        """G(z, s_0): what it draws anew, where it does not leave the context as it was."""
+        assert context is not None
+        maps, x = [], context
+        for layer in players["condition"].children():
+            x = layer(x)
+            if isinstance(layer, nn.LeakyReLU):
+                maps.append(x)
+        drawn, keep = players["generator"](z, maps).split([3, 1], 1)
+        return torch.lerp(drawn, context.expand(len(z), -1, -1, -1), torch.sigmoid(keep))
 
-    def shown(self, x: Float[Tensor, "B 3 H W"], context: UInt8[Tensor, "b H W 3"] | None) -> Float[Tensor, "B 6 H W"]:
-        """The picture with noise, and below it the context."""
-        given = to_float(one_or_each("CBiGAN", context, len(x)))
-        return torch.cat([super().shown(x, context), given.expand(len(x), -1, -1, -1)], 1)
+    def given(self, context: UInt8[Tensor, "b H W 3"] | None, n: int) -> Float[Tensor, "b 3 H W"]:
+        """The standardised context. Raises ValueError without one."""
+        return self.standard(one_or_each("CBiGAN", context, n))  # type: ignore[no-any-return]

@@ -310,6 +310,8 @@ def test_each_player_gets_its_own_gradient_alone(name):
             touched = p.grad is not None and bool(p.grad.abs().sum() > 0)
             if parameter.startswith("discriminator."):
                 assert touched == owner, parameter
+            elif parameter.startswith("averaged."):
+                assert p.grad is None and not p.requires_grad, parameter
             else:  # a bias before a normalisation has a gradient of nearly 0
                 assert not (touched and owner) and (owner or p.grad is not None), parameter
     assert model.select_best is False
@@ -317,7 +319,7 @@ def test_each_player_gets_its_own_gradient_alone(name):
 
 def test_the_game_of_bigan_by_hand():
     """With D(x, z) = mean(x) + mean(z) every term can be written down."""
-    model = make("bigan", noise=0.0).eval()
+    model = make("bigan", noise=0.0, invert=0.5).eval()
 
     class Sum(torch.nn.Module):
         def forward(self, x, z):
@@ -325,17 +327,53 @@ def test_the_game_of_bigan_by_hand():
 
     model.discriminator = Sum()
     image, _ = scenes(4)
+    model.prepare(image)
     torch.manual_seed(5)
     of_d, of_eg, metrics = model.losses(image)
     torch.manual_seed(5)
     z = torch.randn(4, 8)
     with torch.no_grad():
-        truth = to_float(image).mean((1, 2, 3)) + model.encode(image).mean(1)
-        lie = model.decode(z).mean((1, 2, 3)) + z.mean(1)
+        truth = model.standard(image).mean((1, 2, 3)) + model.encode(image).mean(1)
+        drawn = model.players["generator"](z)
+        lie = drawn.mean((1, 2, 3)) + z.mean(1)
+        missed = (model.players["encoder"](drawn) - z).square().mean()
     sigmoid = torch.sigmoid
     torch.testing.assert_close(of_d, -(sigmoid(truth).log() + (1 - sigmoid(lie)).log()).mean())
-    torch.testing.assert_close(of_eg, -((1 - sigmoid(truth)).log() + sigmoid(lie).log()).mean())
+    torch.testing.assert_close(of_eg, -((1 - sigmoid(truth)).log() + sigmoid(lie).log()).mean() + 0.5 * missed)
+    torch.testing.assert_close(metrics["missed"], missed)
     assert metrics["accuracy"] == 0.5 * ((truth > 0).float().mean() + (lie < 0).float().mean())
+    assert torch.allclose(model.decode(z), (drawn * model.standard.spread + model.standard.mean).clamp(0, 1))
+
+
+@pytest.mark.parametrize("name", GANS)
+def test_encode_and_decode_use_the_averaged_weights(name):
+    model = make(name, average=0.75).train()
+    before = [p.clone() for p in model.averaged.parameters()]
+    with torch.no_grad():
+        for p in model.players.parameters():
+            p.add_(1.0)
+    image, context = scenes(2)
+    z = model.encode(image, seen(model, context))
+    model.after_step()
+    for old, p in zip(before, model.averaged.parameters(), strict=True):
+        torch.testing.assert_close(p, old + 0.25)
+    assert not torch.equal(model.encode(image, seen(model, context)), z)
+
+
+@pytest.mark.parametrize("name", GANS)
+def test_a_short_game_draws_pictures_near_the_data(name):
+    """Their mean picture is near, and they differ among each other about as much as pictures do."""
+    model = make(name)
+    image, context = scenes(512)
+    fit(model, Pairs(image, context) if model.needs_context else ImageData(image.numpy()), 150, batch_size=32)
+    with torch.no_grad():
+        z = model.sample(512, context, generator=torch.Generator().manual_seed(0))
+        drawn = model.decode(z, context)
+    x = to_float(image)
+    spread = model.standard.spread
+    assert (drawn.mean(0) - x.mean(0)).square().mean().sqrt() < 0.5 * spread
+    assert 0.5 * spread < drawn.std(0).mean() < 1.5 * spread
+    assert 0.2 < model.encode(image, seen(model, context)).std(0).mean() < 1.5, "the encoder has not collapsed"
 
 
 # -- pretrained ---------------------------------------------------------------------------------------------------------------
