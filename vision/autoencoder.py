@@ -22,9 +22,9 @@ class AutoencoderConfig:
     """z, numbers of the latent."""
     channels: int = 16
     """Of the first convolution; the second and third have two and four times as many."""
-    hidden: int = 256
+    hidden: int = 512
     """Units between the convolutions and the latent."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
 
     def __post_init__(self) -> None:
         check_size("AutoencoderConfig", self.image_size)

@@ -22,30 +22,30 @@ from vision.variational import Bound, Variational, check_variational, gaussian
 
 @dataclass(frozen=True)
 class CCVAEConfig:
-    """Settings of a `CCVAE`. The paper's pushers have latents=6, contexts=4 and beta from 1 to 50."""
+    """Settings of a `CCVAE`. The paper's pushers, whose scenes differ in one colour, have latents=6, contexts=4 and beta from 1 to 50."""
 
     image_size: int = 48
     """Side of the square images, in pixels; a multiple of 12."""
-    latents: int = 6
+    latents: int = 4
     """Numbers of z_t."""
-    contexts: int = 32
+    contexts: int = 64
     """Numbers of z_c."""
     channels: int = 16
     """Of the first convolution; the second and third have two and four times as many."""
-    hidden: int = 256
+    hidden: int = 512
     """Units between the convolutions and the latent."""
     dropout: float = 0.0
     """Of what z_c is computed from. The paper's released code has 0.5; with the batch normalisation behind it, z_c then has another
     spread in evaluation than in training, which here made the context's error four times as large."""
-    beta: float = 1.0
-    """Weight of the KL term at the end of training, in the summed reduction."""
-    beta_start: float = 1.0
+    beta: float = 10.0
+    """Weight of the KL term at the end of training, in the summed reduction: high enough that z_t has no room for the scene's colours."""
+    beta_start: float = 10.0
     """Its weight at the beginning, from which it rises or falls linearly."""
     likelihood: str = "gaussian"
     """gaussian (of the given std) | bernoulli (each intensity as a probability)."""
     std: float = 0.1
     """Of the Gaussian likelihood, images being in [0, 1]."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 1e-3
 
     def __post_init__(self) -> None:

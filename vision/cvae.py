@@ -21,21 +21,21 @@ class CVAEConfig:
 
     image_size: int = 48
     """Side of the square images, in pixels; a multiple of 12."""
-    latents: int = 8
+    latents: int = 4
     """z, numbers of the latent."""
     features: int = 256
     """Numbers by which the decoder knows the context."""
     channels: int = 16
     """Of the first convolution; the second and third have two and four times as many."""
-    hidden: int = 256
+    hidden: int = 512
     """Units between the convolutions and the latent."""
-    beta: float = 1.0
+    beta: float = 10.0
     """Weight of the KL term, in the summed reduction."""
     likelihood: str = "gaussian"
     """gaussian (of the given std) | bernoulli (each intensity as a probability)."""
     std: float = 0.1
     """Of the Gaussian likelihood, images being in [0, 1]."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
 
     def __post_init__(self) -> None:
         check_size("CVAEConfig", self.image_size)

@@ -24,7 +24,7 @@ class VAEConfig:
     """z, numbers of the latent."""
     channels: int = 16
     """Of the first convolution; the second and third have two and four times as many."""
-    hidden: int = 256
+    hidden: int = 512
     """Units between the convolutions and the latent."""
     beta: float = 1.0
     """Weight of the KL term, in the summed reduction."""
@@ -32,7 +32,7 @@ class VAEConfig:
     """gaussian (of the given std) | bernoulli (each intensity as a probability; RIG)."""
     std: float = 0.1
     """Of the Gaussian likelihood, images being in [0, 1]."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
 
     def __post_init__(self) -> None:
         check_size("VAEConfig", self.image_size)

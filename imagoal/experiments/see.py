@@ -14,6 +14,8 @@ from imagoal.judging import references
 from imagoal.model_page import NUMBERS
 from imagoal.stages import stage, stages
 
+GAN = ("batch_size=32", "steps=3000")  # more and smaller steps: what they learn most from in the same time
+CODES = ("steps=1000",)  # fewer: their priors take the rest of the time
 # variant -> (file of configs/vision, what else it is trained with)
 MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "autoencoder": ("ae", ()),
@@ -22,11 +24,11 @@ MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "vae_bernoulli": ("vae_bernoulli", ()),
     "cvae": ("cvae", ()),
     "cc_vae": ("ccvae", ()),
-    "bigan": ("bigan", ()),
-    "conditional_bigan": ("cbigan", ()),
-    "vqvae_pixelcnn": ("vqvae_small", ()),
-    "vqvae_pixelcnn_loss_codebook": ("vqvae_small", ("vision.ema=false", "vision.restart_dead=false")),
-    "fsq_pixelcnn": ("fsq_small", ()),
+    "bigan": ("bigan", GAN),
+    "conditional_bigan": ("cbigan", GAN),
+    "vqvae_pixelcnn": ("vqvae_small", CODES),
+    "vqvae_pixelcnn_loss_codebook": ("vqvae_small", (*CODES, "vision.ema=false", "vision.restart_dead=false")),
+    "fsq_pixelcnn": ("fsq_small", CODES),
 }
 SHOWN = ("vae", "cvae", "cc_vae", "bigan", "conditional_bigan", "vqvae_pixelcnn", "fsq_pixelcnn")  # in the figure of samples
 PANELS = ("psnr", "probe_r2", "rank_correlation", "color_error", "background_error")
