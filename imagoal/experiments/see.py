@@ -14,7 +14,7 @@ from imagoal.judging import references
 from imagoal.model_page import NUMBERS
 from imagoal.stages import stage, stages
 
-GAN = ("batch_size=32", "steps=3000")  # more and smaller steps: what they learn most from in the same time
+GAN = ("batch_size=32", "steps=2000")  # more and smaller steps: what they learn most from in the same time
 CODES = ("steps=1000",)  # fewer: their priors take the rest of the time
 # variant -> (file of configs/vision, what else it is trained with)
 MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
