@@ -30,7 +30,7 @@ class CBiGANConfig:
     """Units between the convolutions and the latent, and of the discriminator's judgement."""
     noise: float = 0.1
     """Standard deviation of the noise on the pictures that the discriminator sees in training, in units of the pictures' spread."""
-    penalty: float = 0.3
+    penalty: float = 3.0
     """Weight of R1, half of which times the squared norm of the discriminator's gradient is added to its loss."""
     invert: float = 1.0
     """Weight of the mean squared error of E(G(z)) as z."""
