@@ -9,6 +9,7 @@ from imagoal.disk import write_atomic
 from imagoal.errors import UserError
 
 HEADER = "# Results\n\nWritten by `make docs` from the files in `benchmarks/results/`; do not edit. Intervals are 95%.\n"
+WIDE = 6  # more variants than this are rows, not columns
 NEEDED = ("experiment", "command", "commit", "machine", "seeds", "wall_clock_s", "variants")
 
 
@@ -32,7 +33,7 @@ def read_result_file(path: Path) -> dict[str, Any]:
 
 
 def section(result: dict[str, Any], path: Path) -> str:
-    """One experiment: how it was made, then a table with a row per metric and a column per variant."""
+    """One experiment: how it was made, then a table of metrics and variants, the more numerous of which are its rows, and its figures."""
     variants: dict[str, dict[str, Any]] = result["variants"]
     metrics = list(dict.fromkeys(metric for values in variants.values() for metric in values))
     seeds = result["seeds"]
@@ -41,15 +42,20 @@ def section(result: dict[str, Any], path: Path) -> str:
         f"`{result['command']}` at commit `{str(result['commit'])[:10]}` on {result['machine']}; "
         f"{len(seeds)} seed{'s' * (len(seeds) != 1)}, {duration(result['wall_clock_s'])}.\n"
     )
-    lines.append(f"| metric | unit | {' | '.join(variants)} |")
-    lines.append(f"| --- | --- |{' ---: |' * len(variants)}")
-    for metric in metrics:
-        unit = next(values[metric].get("unit", "") for values in variants.values() if metric in values)
-        cells = [cell(values[metric]) if metric in values else "" for values in variants.values()]
-        lines.append(f"| {metric} | {unit} | {' | '.join(cells)} |")
-    picture = path.with_suffix(".png")
-    if picture.is_file():
-        lines.append(f"\n![{result['experiment']}](../benchmarks/results/{picture.name})")
+    units = {m: next(values[m].get("unit", "") for values in variants.values() if m in values) for m in metrics}
+    if len(variants) > WIDE:
+        lines.append(f"| variant | {' | '.join(f'{m}, {units[m]}' if units[m] else m for m in metrics)} |")
+        lines.append(f"| --- |{' ---: |' * len(metrics)}")
+        lines += [f"| {name} | {' | '.join(cell(values[m]) if m in values else '' for m in metrics)} |" for name, values in variants.items()]
+    else:
+        lines.append(f"| metric | unit | {' | '.join(variants)} |")
+        lines.append(f"| --- | --- |{' ---: |' * len(variants)}")
+        for m in metrics:
+            cells = [cell(values[m]) if m in values else "" for values in variants.values()]
+            lines.append(f"| {m} | {units[m]} | {' | '.join(cells)} |")
+    for picture in [path.with_suffix(".png"), *sorted(path.parent.glob(f"{path.stem}_*.png"))]:
+        if picture.is_file():
+            lines.append(f"\n![{picture.stem.replace('_', ' ')}](../benchmarks/results/{picture.name})")
     return "\n".join(lines) + "\n"
 
 

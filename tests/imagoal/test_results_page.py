@@ -40,3 +40,13 @@ def test_an_incomplete_file_is_named(tmp_path: Path) -> None:
 def test_no_results_yet(tmp_path: Path) -> None:
     assert "Nothing measured yet" in page(tmp_path)
     assert duration(45) == "45 s" and duration(720) == "12 min"
+
+
+def test_many_variants_are_rows_and_every_figure_is_shown(tmp_path: Path) -> None:
+    values = {f"model_{i}": {"psnr": {"unit": "dB", "mean": 20.0 + i, "ci95": None}} for i in range(7)}
+    (tmp_path / "see.json").write_text(json.dumps({**RESULT, "experiment": "see", "variants": {**values, "none": {}}}))
+    for name in ("see", "see_samples", "seen"):
+        (tmp_path / f"{name}.png").write_bytes(b"")
+    text = page(tmp_path)
+    assert "| variant | psnr, dB |" in text and "| model_3 | 23 |" in text and "| none |  |" in text
+    assert "see.png" in text and "see_samples.png" in text and "seen.png" not in text
