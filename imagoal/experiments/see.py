@@ -14,8 +14,8 @@ from imagoal.judging import references
 from imagoal.model_page import NUMBERS
 from imagoal.stages import stage, stages
 
-GAN = ("batch_size=32", "steps=2000")  # more and smaller steps: what they learn most from in the same time
-CODES = ("steps=1000",)  # fewer: their priors take the rest of the time
+GAN = ("batch_size=32", "steps=800")  # more and smaller steps: what they learn most from in the same time
+CODES = ("steps=800", "prior_steps=700")  # fewer: their priors take the rest of the time
 # variant -> (file of configs/vision, what else it is trained with)
 MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "autoencoder": ("ae", ()),
