@@ -182,12 +182,12 @@ def with_owners(tree: dict[str, Any], config: type[JobConfig], help_line: str) -
         if inside := field.metadata.get("inside"):
             result[inside] = dict(result.get(inside) or {})
             block = result[inside].pop(field.name, None) or {}
-            result[field.name] = {**(result.get(field.name) or {}), **expect_block(block, f"{inside}.{field.name}", help_line)}
+            result[field.name] = {**expect_block(result.get(field.name) or {}, f"{inside}.{field.name}", help_line), **expect_block(block, f"{inside}.{field.name}", help_line)}
     for field in dataclasses.fields(config):
         group, owner, inside = (field.metadata.get(name) for name in ("group", "owner", "inside"))
         if group or owner:
             where = f"{inside}.{field.name}" if inside else field.name
-            result[field.name] = own(group, owner, dict(result.get(field.name) or {}), where, help_line)
+            result[field.name] = own(group, owner, dict(expect_block(result.get(field.name) or {}, where, help_line)), where, help_line)
     return result
 
 

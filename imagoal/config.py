@@ -244,7 +244,7 @@ JOBS: dict[str, Job] = {
     "train": Job(TrainConfig, "a latent model from pictures, then its prior", (
         "imagoal train data=runs/data",
         "imagoal train data=~/Pictures/kitchen vision=vae steps=5000 run=runs/kitchen",
-        "imagoal train data=drive.mp4 fps=5 vision=ccvae augment.color_jitter=0.2",
+        "imagoal train data=drive.mp4 fps=5 clip=25 vision=ccvae augment.color_jitter=0.2",
         "imagoal train run=runs/kitchen resume=true")),
     "encode": Job(EncodeConfig, "latents of a data set, stamped with the model they are of", (
         "imagoal encode model=runs/model data=runs/data run=runs/latents",)),

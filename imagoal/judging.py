@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from vision.pictures import Pictures
 
 from envs.masks import SceneMasks, scene_masks
+from envs.render import RenderError
 from vision.data import first_rows
 from vision.images import to_uint8
 from vision.judge import (
@@ -20,7 +20,9 @@ from vision.judge import (
     psnr,
     rank_correlation,
     scene_errors,
+    thin,
 )  # fmt: skip
+from vision.pictures import Pictures
 from vision.protocols import CodeModel, LatentModel
 
 MOST = 2048  # pictures on which PSNR and the bound are measured
@@ -36,11 +38,6 @@ class Judged:
     rows: np.ndarray  # evenly spaced rows kept for validation
     fitted: np.ndarray  # rows of the training trajectories, for probes
     episodes: np.ndarray  # whole trajectories kept for validation
-
-
-def thin(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` of the rows, evenly spaced."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))]
 
 
 def choose(pictures: Pictures, train: np.ndarray, kept: np.ndarray) -> Judged:
@@ -100,9 +97,14 @@ def judge(model: LatentModel, pictures: Pictures, judged: Judged, seed: int = 0)
             codes = torch.cat([model.codes(torch.from_numpy(images[i : i + 256]).to(device_of(model))).cpu() for i in range(0, len(images), 256)])
         numbers["perplexity"], numbers["codes_used"], _ = codebook_use(codes, int(model.codebook.shape[0]))
     numbers |= of_state(lambda i, c: encode_all(model, i, c), pictures, judged)
-    if can_sample(model):
-        numbers |= of_samples(lambda episode, first: sampled(model, DRAWS, first, seed + 1000 * episode), pictures, judged)
-    return numbers
+    return numbers | judge_samples(model, pictures, judged, seed)
+
+
+def judge_samples(model: LatentModel, pictures: Pictures, judged: Judged, seed: int = 0) -> dict[str, float]:
+    """The numbers of what the model imagines, where it can."""
+    if not can_sample(model):
+        return {}
+    return of_samples(lambda episode, first: sampled(model, DRAWS, first, seed + 1000 * episode), pictures, judged)
 
 
 def of_state(encode: Any, pictures: Pictures, judged: Judged) -> dict[str, float]:
@@ -124,11 +126,15 @@ def of_state(encode: Any, pictures: Pictures, judged: Judged) -> dict[str, float
 
 
 def of_samples(draw: Any, pictures: Pictures, judged: Judged) -> dict[str, float]:
-    """`color_error` and `background_error` of samples in scenes kept from training, 0 to 255; our own scenes only, whose masks are known.
-    `draw(episode, first picture)` -> (n, H, W, 3) uint8."""
+    """`color_error`, `background_error` and `variety` of samples in scenes kept from training, 0 to 255; our own scenes only, whose masks
+    are known, and where there is a renderer. `draw(episode, first picture)` -> (n, H, W, 3) uint8."""
     kept = []
     for episode in thin(judged.episodes, SCENES):
-        masks = masks_of(pictures, int(episode))
+        try:
+            masks = masks_of(pictures, int(episode))
+        except RenderError as error:
+            print(f"judge: what samples keep of their scene is not measured: {error}")
+            return {}
         if masks is None:
             return {}
         first = np.array(pictures.image[pictures.start[episode]])
@@ -136,11 +142,13 @@ def of_samples(draw: Any, pictures: Pictures, judged: Judged) -> dict[str, float
     return {
         "color_error": float(np.nanmean([k.color_error for k in kept])),
         "background_error": float(np.mean([k.background_error for k in kept])),
+        "variety": float(np.mean([k.variety for k in kept])),
     }
 
 
 def references(pictures: Pictures, judged: Judged, seed: int = 0) -> dict[str, dict[str, float]]:
-    """The same numbers of what no model drew: `pixels` (distances of raw pictures), `same_scene` and `other_scenes` (real frames in place of samples)."""
+    """The same numbers of what no model drew: `pixels` (distances of raw pictures), `same_scene`, `other_scenes` and
+    `first_picture` (real frames in place of samples; the last is a copy of the context)."""
     rng = np.random.default_rng(seed)
 
     def later(episode: int, first: np.ndarray) -> np.ndarray:
@@ -155,5 +163,6 @@ def references(pictures: Pictures, judged: Judged, seed: int = 0) -> dict[str, d
 
     found = {"pixels": of_state(pixels, pictures, Judged(judged.rows, thin(judged.fitted, 2000), judged.episodes))}
     if len(judged.episodes) > 1:
-        found |= {"same_scene": of_samples(later, pictures, judged), "other_scenes": of_samples(elsewhere, pictures, judged)}
+        copies = of_samples(lambda episode, first: first[None], pictures, judged)
+        found |= {"same_scene": of_samples(later, pictures, judged), "first_picture": copies, "other_scenes": of_samples(elsewhere, pictures, judged)}
     return {name: numbers for name, numbers in found.items() if numbers}

@@ -18,7 +18,7 @@ from envs.columns import Columns, open_columns
 from envs.trajectories import columns_from_minari, is_minari
 from goals.replay import Replay
 from imagoal.compose import own
-from imagoal.config import PicturesConfig
+from imagoal.config import PicturesConfig, TrainConfig
 from imagoal.errors import UserError, explained
 from imagoal.progress import progress
 from imagoal.rollout import Eyes
@@ -26,7 +26,7 @@ from imagoal.run import latest_checkpoint, read_config
 from vision import load
 from vision.data import first_rows
 from vision.encoding import encode_dataset, fingerprint, open_encoded, write_encoded
-from vision.pictures import Pictures
+from vision.pictures import Pictures, split_rows
 from vision.pictures import open_pictures as convert_pictures
 from vision.pixelcnn import PixelCNN
 from vision.prior import AffordancePrior
@@ -92,13 +92,32 @@ def worker_deaths() -> Iterator[None]:
 
 
 def cut(pictures: Pictures, clip: int) -> Pictures:
-    """Every trajectory in pieces of `clip` frames; a rest of less than half of that belongs to the piece before. Raises UserError below 2."""
+    """Every trajectory in pieces of `clip` frames; a rest of at most half of that belongs to the piece before. Raises UserError below 2."""
     if clip < 2:
         raise UserError(f"clip={clip}: a piece needs at least 2 frames, of which the first is the context.")
     starts = [np.arange(a, max(b - clip // 2, a + 1), clip) for a, b in zip(pictures.start, pictures.end, strict=True)]
     start = np.concatenate(starts).astype(np.int64)
-    scene = np.repeat(pictures.scene, [len(s) for s in starts])
-    return replace(pictures, start=start, end=np.append(start[1:], pictures.end[-1]), scene=scene)
+    scene = pictures.scene if len(np.unique(pictures.scene)) > 1 else np.arange(len(starts))  # else the trajectory a piece is of
+    pieces = np.repeat(scene, [len(s) for s in starts])
+    return replace(pictures, start=start, end=np.append(start[1:], pictures.end[-1]), scene=pieces, source={**pictures.source, "clip": clip})
+
+
+def split(pictures: Pictures, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to learn from and rows kept for validation, sorted. Of trajectories that were cut into pieces the last pieces of each are kept,
+    since a piece drawn from the middle has neighbours that look the same; else see `split_rows`. With validation=0 both are all rows."""
+    if config.validation == 0:
+        return (np.arange(len(pictures.image)),) * 2
+    with explained("validation"):
+        if not config.clip or not pictures.trajectories:
+            return split_rows(pictures, config.validation, config.seed)
+        last = np.zeros(len(pictures.start), bool)
+        for scene in np.unique(pictures.scene):
+            pieces = np.flatnonzero(pictures.scene == scene)
+            last[pieces[len(pieces) - round(config.validation * len(pieces)) :]] = True
+        if last.all() or not last.any():
+            raise ValueError(f"a share of {config.validation:g} of {len(last)} pieces leaves nothing to learn from or to validate with; use a smaller clip")
+        rows = np.repeat(last, pictures.end - pictures.start)
+        return np.flatnonzero(~rows), np.flatnonzero(rows)
 
 
 def cache_folder(given: str) -> Path:

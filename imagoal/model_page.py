@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from vision.pictures import Pictures
 
 from imagoal.figures import chart
 from imagoal.judging import Judged, can_sample, contexts_at, pictures_at, sampled, task_state, thin
 from imagoal.report import Report
 from vision.images import to_uint8
-from vision.judge import codebook_use, decode_all, device_of, encode_all
+from vision.judge import COMPARED, codebook_use, decode_all, device_of, encode_all
+from vision.pictures import Pictures
 from vision.protocols import CodeModel, LatentModel
 
 SHOWN, DRAWN = 8, 5  # pictures (or scenes) side by side, samples below each
@@ -20,8 +20,8 @@ WIDTH = 128  # latents wider than this are no list of things to turn
 # name in result.json -> (title, unit, what it says)
 NUMBERS = {
     "psnr": ("PSNR", "dB", "reconstructions of pictures kept from training"),
-    "bits_per_dim": ("Bits per intensity", "", "upper bound of the code length of an 8-bit intensity"),
-    "elbo_per_dim": ("Bound", "nats", "evidence lower bound per intensity, of a density over [0, 1]"),
+    "bits_per_dim": ("Bits per intensity", "", "about what an 8-bit intensity would cost to store, at most"),
+    "elbo_per_dim": ("Bound", "nats", "evidence lower bound per intensity; compare models of one likelihood only"),
     "perplexity": ("Perplexity", "codes", "how many codes are in use, as if equally often"),
     "codes_used": ("Codes used", "share", "of the codebook, at least once"),
     "prior.nats_per_code": ("Prior", "nats", "per code, on trajectories kept from training"),
@@ -29,6 +29,7 @@ NUMBERS = {
     "rank_correlation": ("Distances", "", "rank correlation of latent with true distance within a trajectory"),
     "color_error": ("Colour error", "of 255", "of the things in samples, against the scene's own"),
     "background_error": ("Background error", "of 255", "of what cannot move, in samples"),
+    "variety": ("Variety", "of 255", "of samples, against the first picture, where things move; 0 is a copy"),
 }
 
 
@@ -128,7 +129,7 @@ def distances(page: Report, model: LatentModel, pictures: Pictures, judged: Judg
     state = task_state(pictures)
     true, latent = [], []
     for e in thin(judged.episodes, 30):
-        rows = np.arange(pictures.start[e], pictures.end[e])
+        rows = thin(np.arange(pictures.start[e], pictures.end[e]), COMPARED)
         z = encode_all(model, pictures_at(pictures, rows), contexts_at(pictures, rows))
         i, j = np.triu_indices(len(rows), 1)
         true.append(np.linalg.norm(state[rows][i] - state[rows][j], axis=1) if state.shape[1] else (j - i).astype(float))

@@ -115,7 +115,7 @@ class CCVAE(Variational):
         c = self.config
         given = one_or_each("CCVAE", context, len(images))
         z_c = self.encode_context(given, len(images))
-        beta = c.beta_start + self.progress * (c.beta - c.beta_start)
+        beta = c.beta_start + self.progress * (c.beta - c.beta_start) if self.training else c.beta  # one scale for validation
         loss, metrics = self.weighted(self.bound(images, given, z_c), images, beta)
         first = self.likelihood.nll(self.around_mean(self.context_decoder(z_c)), to_float(given).expand(len(images), -1, -1, -1)).mean()
         total = loss + first

@@ -92,14 +92,19 @@ def write_encoded(
     try:
         shape = (len(images), width(model))
         out: Any = np.lib.format.open_memmap(begun / f"{kind}.npy", "w+", dtype, shape)  # type: ignore[no-untyped-call]
+        with open(begun / f"{kind}.npy", "r+b") as file:  # a full disk says so now; writing to a map without room kills the process
+            os.posix_fallocate(file.fileno(), 0, (begun / f"{kind}.npy").stat().st_size)
         encode_dataset(model, images, first, out, progress=progress)
         out.flush()
         del out
         stamp = {"model": sha256, "class": type(model).__name__, "kind": kind, "shape": shape, "source": source}
         (begun / STAMP).write_text(json.dumps(stamp, indent=1, default=str) + "\n")
-        if folder.exists():
-            shutil.rmtree(folder)
-        begun.rename(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            begun.rename(folder)
+        except OSError:  # another process put its own there in this moment, of the same model and pictures
+            if not (folder / STAMP).is_file():
+                raise
     finally:
         shutil.rmtree(begun, ignore_errors=True)
     array: np.ndarray = np.load(folder / f"{kind}.npy", mmap_mode="r", allow_pickle=False)

@@ -34,11 +34,6 @@ def one_or_each(owner: str, context: UInt8[Tensor, "b H W 3"] | None, n: int) ->
     return context
 
 
-def stack(images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"]) -> Float[Tensor, "B 6 H W"]:
-    """Each picture and its context as one of six channels, in [0, 1]."""
-    return to_float(torch.cat([images, context.expand(len(images), -1, -1, -1)], -1))
-
-
 class Standard(nn.Module):
     """Pictures minus the data's mean picture, in units of the spread around it. Networks that begin there learn the colours of a
     scene several times as fast: else their first thousand steps go into the mean. The identity until `prepare`."""

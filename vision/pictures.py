@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int64, UInt8
 from envs.columns import open_columns
 from vision.sources import columns, find
 from vision.sources.base import Found, Settings
-from vision.sources.convert import WHOLE, convert, read_json, too_many_bad
+from vision.sources.convert import WHOLE, convert, only_one, read_json, too_many_bad
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,11 @@ def open_pictures(
     stamp = found.stamp(settings)
     pictures = _opened(folder, stamp, max_bad_share, str(path))
     if pictures is None:
-        convert(found.open(settings), stamp, image_size, folder, str(path), max_bad_share, workers, progress)
-        pictures = _opened(folder, stamp, max_bad_share, str(path))
+        with only_one(folder):
+            pictures = _opened(folder, stamp, max_bad_share, str(path))  # the process that was waited for may have made them
+            if pictures is None:
+                convert(found.open(settings), stamp, image_size, folder, str(path), max_bad_share, workers, progress)
+                pictures = _opened(folder, stamp, max_bad_share, str(path))
         if pictures is None:
             raise ValueError(f"{folder}: what was just written cannot be read back; is something else writing there?")
     return pictures
@@ -143,17 +146,21 @@ def _opened(folder: Path, stamp: dict[str, Any], max_bad_share: float | int, whe
 def split_rows(
     pictures: Pictures, share: float | int, seed: int
 ) -> tuple[Int64[np.ndarray, "T"], Int64[np.ndarray, "V"]]:
-    """Rows to learn from and rows to validate with, sorted: whole episodes (single pictures when loose) drawn by `seed`.
+    """Rows to learn from and rows to validate with, sorted: whole scenes drawn by `seed`, where the episodes' scenes are known (not all the
+    same), else whole episodes (single pictures when loose).
 
-    `share` is the fraction of episodes kept for validation, rounded. Raises ValueError where a side would be empty.
+    `share` is the fraction of scenes (episodes, pictures) kept for validation, rounded. Raises ValueError where a side would be empty.
     """
-    n = pictures.episodes
+    scenes, scene = np.unique(pictures.scene, return_inverse=True)
+    known = len(scenes) > 1 and pictures.trajectories
+    n = len(scenes) if known else pictures.episodes
     chosen = round(share * n) if 0 <= share <= 1 else 0
     if not 0 < chosen < n:
-        what = "episodes" if pictures.trajectories else "pictures"
+        what = "scenes" if known else "trajectories" if pictures.trajectories else "pictures"
         least = "at least two are needed: use more data" if n < 2 else f"use a share between {1 / n:.2g} and {1 - 1 / n:.2g}, or more data"
+        least += ", or clip=FRAMES, which cuts long trajectories" if pictures.trajectories else ""
         raise ValueError(f"split_rows: share={share:g} of {n} {what} leaves nothing to {'validate with' if chosen < 1 else 'learn from'}; {least}")
     validation = np.zeros(n, bool)
     validation[np.random.default_rng(seed).permutation(n)[:chosen]] = True
-    of_row = np.repeat(validation, pictures.end - pictures.start)
+    of_row = np.repeat(validation[scene] if known else validation, pictures.end - pictures.start)
     return np.flatnonzero(~of_row).astype(np.int64), np.flatnonzero(of_row).astype(np.int64)

@@ -27,7 +27,7 @@ BARS = [
     *((f"photographs.{name}", "psnr", f"photographs: {name.replace('_', ' ')}") for name in ON_PHOTOGRAPHS),
     *((f"video.{name}", "psnr", f"video: {name.replace('_', ' ')}") for name in ON_VIDEO),
 ]
-LABEL = "PSNR on views and seconds kept from training, dB"
+LABEL = "PSNR, dB: other views of the same photographs; the ends of the videos"
 
 
 def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dict[str, float]]:

@@ -10,7 +10,7 @@ from imagoal.config import ExperimentConfig
 from imagoal.experiments.pictures import columns_figure
 from imagoal.figures import PALETTE, STYLE, figure_png
 from imagoal.jobs.compare import open_candidate
-from imagoal.judging import references
+from imagoal.judging import judge_samples, references
 from imagoal.model_page import NUMBERS
 from imagoal.stages import stage, stages
 
@@ -31,7 +31,7 @@ MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "fsq_pixelcnn": ("fsq_small", CODES),
 }
 SHOWN = ("vae", "cvae", "cc_vae", "bigan", "conditional_bigan", "vqvae_pixelcnn", "fsq_pixelcnn")  # in the figure of samples
-PANELS = ("psnr", "probe_r2", "rank_correlation", "color_error", "background_error")
+PANELS = ("psnr", "probe_r2", "rank_correlation", "color_error", "background_error", "variety")
 KEPT = (*NUMBERS, "seconds")
 
 
@@ -44,8 +44,9 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
     ]
     results = stages(jobs, config.workers)
     out = {name: {k: float(r[k]) for k in KEPT if r.get(k) is not None} for name, r in zip(MODELS, results, strict=True)}
-    some = candidates(config, folder, ["autoencoder"])[0]
-    return out | {f"real.{name}": numbers for name, numbers in references(some.pictures, some.judged, seed).items()}
+    for candidate in candidates(config, folder, list(MODELS)):
+        out[candidate.name] |= judge_samples(candidate.model, candidate.pictures, candidate.judged, seed)
+    return out | {f"real.{name}": numbers for name, numbers in references(candidate.pictures, candidate.judged, seed).items()}
 
 
 def candidates(config: ExperimentConfig, folder: Path, names: list[str]) -> list[Any]:
@@ -56,7 +57,7 @@ def candidates(config: ExperimentConfig, folder: Path, names: list[str]) -> list
 def figure(result: dict[str, Any]) -> bytes:
     """A panel for each number, a row for each model: the mean as a bar, every seed a dot; real pictures below."""
     names = list(result["variants"])
-    drawing = Figure(figsize=(11, 0.36 * len(names) + 1.4), layout="constrained")
+    drawing = Figure(figsize=(12.5, 0.36 * len(names) + 1.4), layout="constrained")
     import matplotlib
 
     with matplotlib.rc_context(STYLE):

@@ -5,17 +5,15 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from imagoal.compose import load as compose
 from imagoal.config import CompareConfig, TrainConfig
 from imagoal.errors import UserError
 from imagoal.judging import Judged, can_sample, choose, pictures_at, thin
-from imagoal.loading import load_model, open_pictures, pick_device
+from imagoal.loading import load_model, open_pictures, pick_device, split
 from imagoal.model_page import NUMBERS, rebuilt, scene_columns
 from imagoal.report import Report
 from imagoal.run import RunFolder, read_result
-from vision.pictures import Pictures, split_rows
+from vision.pictures import Pictures
 from vision.protocols import LatentModel
 
 
@@ -29,6 +27,12 @@ class Candidate(NamedTuple):
     pictures: Pictures
     judged: Judged
 
+    @property
+    def judged_on(self) -> tuple[Any, ...]:
+        """What must be equal for two models to have been judged on the same pictures."""
+        c = self.config
+        return (self.pictures.source, c.clip, c.seed, c.validation)
+
 
 def main(config: CompareConfig) -> None:
     """Leaves comparison.json, report.html and result.json."""
@@ -41,11 +45,15 @@ def main(config: CompareConfig) -> None:
         print(f"compare: already done, see {run.path}")
         return
     names = [c.name for c in candidates]
+    if len(set(names)) < len(names):  # runs of the same name in different folders
+        candidates = [c._replace(name=str(Path(run))) for c, run in zip(candidates, config.runs, strict=True)]
+        names = [c.name for c in candidates]
     table = {c.name: {k: c.result[k] for k in NUMBERS if isinstance(c.result.get(k), float)} for c in candidates}
     page = Report("Latent models compared", ", ".join(f"`{name}`" for name in names))
-    others = [c for c in candidates if (c.config.data, c.config.seed, c.config.validation) != (candidates[0].config.data, candidates[0].config.seed, candidates[0].config.validation)]
-    if others:
-        said = f"Not judged on the same pictures as {names[0]}: {', '.join(c.name for c in others)} (other data, seed or validation share)."
+    base = candidates[0]
+    same = [c for c in candidates if c.judged_on == base.judged_on]
+    if others := [c.name for c in candidates if c.judged_on != base.judged_on]:
+        said = f"Judged on other pictures than {names[0]}, and therefore in the table only: {', '.join(others)} (other data, image_size, clip, seed or validation)."
         print(f"compare: {said}")
         page.text(said)
     present = [key for key in NUMBERS if any(key in row for row in table.values())]
@@ -53,9 +61,7 @@ def main(config: CompareConfig) -> None:
     rows = [[c.name, *(table[c.name].get(k) for k in present), c.result.get("seconds")] for c in candidates]
     page.section("Numbers", "On trajectories (or pictures) kept from training.").table(rows, header)
     page.table([[NUMBERS[k][0], NUMBERS[k][2]] for k in present], ["number", "what it says"])
-    base = candidates[0]
     shown = thin(base.judged.rows, config.episodes)
-    same = [c for c in candidates if len(c.pictures.image) == len(base.pictures.image)]
     grid = [list(pictures_at(base.pictures, shown)), *(list(rebuilt(c.model, c.pictures, shown)) for c in same)]
     page.section("Reconstructions").grid(grid, row_labels=["picture", *(c.name for c in same)])
     if base.pictures.trajectories:
@@ -78,8 +84,7 @@ def open_candidate(run: str, device: str) -> Candidate:
     model = load_model(run, pick_device(device))
     settings: TrainConfig = compose("train", [f"run={run}", "resume=true"])
     pictures = open_pictures(settings, model.config.image_size)  # type: ignore[attr-defined]
-    n = np.arange(len(pictures.image))
-    train, kept = split_rows(pictures, settings.validation, settings.seed) if settings.validation else (n, n)
+    train, kept = split(pictures, settings)
     return Candidate(Path(run).name, settings, read_result(run), model, pictures, choose(pictures, train, kept))
 
 

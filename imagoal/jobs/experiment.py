@@ -47,7 +47,7 @@ def main(config: ExperimentConfig) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / f"{config.name}.json", (json.dumps(result, indent=1) + "\n").encode())
     draw = getattr(experiment, "figure", None)  # of its own, else bars
-    write_atomic(folder / f"{config.name}.png", draw(result) if draw else figure(result, experiment.BARS))
+    write_atomic(folder / f"{config.name}.png", draw(result) if draw else figure(result, experiment.BARS, getattr(experiment, "LABEL", "share of goals")))
     for name, content in getattr(experiment, "pictures", lambda *_: {})(config, run.path).items():
         write_atomic(folder / f"{config.name}_{name}.png", content)
     print(f"experiment: {folder / config.name}.json and .png")
@@ -92,11 +92,11 @@ def commit() -> str:
     return head + ("+" if dirty.stdout.strip() else "")
 
 
-def figure(result: dict[str, Any], bars: Sequence[tuple[str, str, str]]) -> bytes:
+def figure(result: dict[str, Any], bars: Sequence[tuple[str, str, str]], label: str = "share of goals") -> bytes:
     """A bar for each (variant, metric, label) with its interval; every seed a dot."""
     found = [result["variants"][variant][metric] for variant, metric, _ in bars]
-    title = f"{result['experiment']}: {len(result['seeds'])} seeds, {result['episodes']} episodes each"
-    drawing, axes = chart(title, "share of goals", "", height=1.4 + 0.35 * len(bars))
+    title = f"{result['experiment']}: {len(result['seeds'])} seeds" + (f", {result['episodes']} episodes each" if label == "share of goals" else "")
+    drawing, axes = chart(title, label, "", height=1.4 + 0.35 * len(bars))
     bars_with_intervals(
         axes, [label for *_, label in bars], [f["mean"] for f in found],
         [tuple(f["ci95"] or (f["mean"], f["mean"])) for f in found], [f["per_seed"] for f in found],

@@ -1,6 +1,8 @@
 """`imagoal train`: a latent model from pictures; for models of codes also the prior that imagines what a scene affords."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -8,19 +10,18 @@ import numpy as np
 import torch
 
 from imagoal import model_page
-from imagoal.compose import name_of
 from imagoal.config import TrainConfig
 from imagoal.errors import UserError, explained
 from imagoal.figures import metric_chart
 from imagoal.fitting import fit_stage
 from imagoal.judging import Judged, choose, judge, pictures_at, thin
-from imagoal.loading import encoded, open_pictures, pick_device
+from imagoal.loading import encoded, open_pictures, pick_device, split
 from imagoal.report import Report
 from imagoal.run import RunFolder, read_metrics
 from vision import load, save
 from vision.augment import Augmented
 from vision.data import CodePairs, ImageData, JitteredPairs, first_rows, later_rows
-from vision.pictures import Pictures, split_rows
+from vision.pictures import Pictures
 from vision.pixelcnn import PixelCNN
 from vision.prior import AffordancePrior
 from vision.protocols import CodeModel, LatentModel
@@ -29,18 +30,26 @@ from vision.store import build, describe
 
 def main(config: TrainConfig) -> None:
     """Train, or continue training; leaves RUN/model, RUN/prior, report.html and result.json."""
-    run = RunFolder("train", config)
-    if run.done:
-        print(f"train: already done, see {run.path}")
-        return
     began = time.monotonic()
     size = config.image_size or config.vision.image_size
     with explained("image_size"):
         settings = replace(config.vision, image_size=size)
+    with explained("prior_after"):
+        later_rows(np.array([0]), np.array([2]), config.prior_after)
     device = pick_device(config.device)
-    pictures = open_pictures(config, size)
-    with explained("validation"):
-        train, kept = split_rows(pictures, config.validation, config.seed) if config.validation else (np.arange(len(pictures.image)),) * 2
+    pictures = open_pictures(config, size)  # what is wrong with the data is said before there is a run folder
+    train, kept = split(pictures, config)
+    with explained("vision"):
+        model = build(settings)
+    if model.needs_context and not pictures.trajectories:
+        raise UserError(
+            f"data: {type(model).__name__} learns from trajectories, but {config.data} holds loose pictures. "
+            "Use vision=vae or vision=vqvae, or data with trajectories (videos, Minari, HDF5, LeRobot)."
+        )
+    run = RunFolder("train", config)
+    if run.done:
+        print(f"train: already done, see {run.path}")
+        return
     judged = choose(pictures, train, kept)
     model = train_model(config, settings, run, pictures, train, kept, judged, device)
     result: dict[str, Any] = {
@@ -63,27 +72,34 @@ def train_model(
     if (folder / "config.json").is_file():
         return load(folder).to(device)  # type: ignore[no-any-return]
     torch.manual_seed(config.seed)
-    with explained("vision"):
-        model = build(settings)
-    if model.needs_context and not pictures.trajectories:
-        raise UserError(
-            f"data: {type(model).__name__} learns from trajectories, but {config.data} holds loose pictures. "
-            "Use vision=vae or vision=vqvae, or data with trajectories (videos, Minari, HDF5, LeRobot)."
-        )
-    first = first_rows(pictures.start, pictures.end) if pictures.trajectories else None
-    data = Augmented(ImageData(pictures.image, first, train), config.augment, config.seed)
+    model = build(settings)
+    seen = model.needs_context or getattr(settings, "foreground_weight", 0) > 0  # the others would load contexts for nothing
+    first = first_rows(pictures.start, pictures.end) if seen and pictures.trajectories else None
+    with trainable():
+        data = Augmented(ImageData(pictures.image, first, train), config.augment, config.seed)
     rows = thin(judged.rows, 8)
 
     def look() -> np.ndarray:
         pair = np.stack([pictures_at(pictures, rows), model_page.rebuilt(model, pictures, rows)])
         return pair.transpose(0, 2, 1, 3, 4).reshape(2 * pair.shape[2], -1, 3)
 
-    fit_stage(
-        run, "model", model, data, config.steps, config.batch_size, config.seed, device,
-        validation=ImageData(pictures.image, first, kept), pictures=look, **shared_settings(config),
-    )  # fmt: skip
+    with trainable():
+        fit_stage(
+            run, "model", model, data, config.steps, config.batch_size, config.seed, device,
+            validation=ImageData(pictures.image, first, kept), pictures=look, **shared_settings(config),
+        )  # fmt: skip
     save(model, folder, {"data": config.data})
     return model.eval()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def trainable() -> Iterator[None]:
+    """What training refuses (a batch that cannot be divided, a device that is not there, torchvision missing) as one line."""
+    try:
+        with explained("train"):
+            yield
+    except ImportError as error:
+        raise UserError(f"train: {error}") from error
 
 
 def shared_settings(config: TrainConfig) -> dict[str, Any]:
@@ -99,8 +115,7 @@ def train_prior(
 
     Pairs are (a later frame | frame 0 of its trajectory). Loose pictures have no first frame: their prior is unconditional.
     """
-    with explained("prior_after"):
-        late = later_rows(pictures.start, pictures.end, config.prior_after) if pictures.trajectories else np.arange(len(pictures.image))
+    late = later_rows(pictures.start, pictures.end, config.prior_after) if pictures.trajectories else np.arange(len(pictures.image))
     first = first_rows(pictures.start, pictures.end)
     codes = encoded(model, run.path, pictures)
     training, validation = (CodePairs(codes.to(device), first, model.lookup, np.intersect1d(late, rows)) for rows in (train, kept))
@@ -109,17 +124,18 @@ def train_prior(
         pixelcnn = load(folder, PixelCNN)
     else:
         torch.manual_seed(config.seed + 1)
-        scale = 1.0 / float(model.lookup(codes[:1024].long().to(device)).std().clamp_min(1e-6))
+        scale = 1.0 / float(model.lookup(codes[torch.from_numpy(training.rows[:1024])].long().to(device)).std().clamp_min(1e-6))
         sizes = {"codes": int(model.codebook.shape[0]), "grid": model.grid_shape[1], "context_dim": model.latent_dim, "context_scale": scale}
         pixelcnn = PixelCNN(replace(config.prior, **sizes, conditional=pictures.trajectories))
         pixelcnn.set_codebook(model.codebook)
         pairs: Any = training
         if config.prior_jitter >= 0 and pictures.trajectories:
             pairs = JitteredPairs(pictures.image, first, model, config.prior_jitter, training.rows)
-        fit_stage(
-            run, "prior", pixelcnn, pairs, config.prior_steps, config.prior_batch_size, config.seed, device, clip=1.0,
-            validation=validation, **shared_settings(config),
-        )  # fmt: skip
+        with trainable():
+            fit_stage(
+                run, "prior", pixelcnn, pairs, config.prior_steps, config.prior_batch_size, config.seed, device, clip=1.0,
+                validation=validation, **shared_settings(config),
+            )  # fmt: skip
         save(pixelcnn, folder, {"model": sha})
     prior = AffordancePrior(pixelcnn.to(device).eval(), model)
     return prior, nats_per_code(prior, validation)
@@ -142,6 +158,8 @@ def report(config: TrainConfig, run: RunFolder, pictures: Pictures, model: Laten
     page.numbers([
         *model_page.tiles(result), ("Pictures", len(pictures.image), f"{side} pixels a side{episodes}"), ("Time", f"{result['seconds']:.0f} s", "this session"),
     ])  # fmt: skip
+    if not config.validation:
+        page.text("validation=0: everything below is measured on the pictures that the model was trained on.")
     if pictures.skipped:
         page.section("Skipped").table([[what, why] for what, why in pictures.skipped[:50]], ["what", "why"], f"{len(pictures.skipped)} in all.")
     model_page.reconstructions(page, model, pictures, judged)
@@ -154,10 +172,5 @@ def report(config: TrainConfig, run: RunFolder, pictures: Pictures, model: Laten
     for stage, title in (("model", "Latent model"), ("prior", "Prior")):
         if figure := metric_chart(metrics, {f"{stage}.loss": "training", f"{stage}.val_loss": "validation"}, title, "gradient step", "loss"):
             page.figure(figure)
-    page.section("The command").command(f"imagoal train data={config.data} vision={vision_name(config)} steps={config.steps} seed={config.seed}  # all keys: config.yaml")
+    page.section("The command", "Every setting is in `config.yaml` in the run folder.").command(f"imagoal train run={config.run} resume=true")
     return page
-
-
-def vision_name(config: TrainConfig) -> str:
-    """The owner's name in the group, which is the nearest file's."""
-    return name_of("vision", config.vision)

@@ -11,9 +11,11 @@ import envs  # noqa: F401
 from imagoal.compose import load as compose
 from imagoal.errors import UserError
 from imagoal.jobs import compare, train
+from imagoal.loading import cut, split
 from imagoal.run import read_result
 from imagoal.stages import stage, stages
 from vision import load, open_encoded
+from vision.pictures import Pictures
 
 SMALL = ("threads=1", "batch_size=16", "steps=6", "validate_every=3", "prior_steps=4", "prior_batch_size=8", "validation=0.3")
 
@@ -73,7 +75,7 @@ def test_encoded_pictures_are_of_one_model(home):
     z = open_encoded(home / "latents", model=home / "one")
     images = torch.from_numpy(np.load(home / "data" / "columns" / "image.npy"))
     with torch.no_grad():
-        assert z.shape == (result["pictures"], 16) and np.allclose(z, load(home / "one").encode(images).numpy(), atol=1e-5)
+        assert np.load(home / "latents" / "episodes.npz")["end"][-1] == len(z) and z.shape == (result["pictures"], 16) and np.allclose(z, load(home / "one").encode(images).numpy(), atol=1e-5)
     with pytest.raises(ValueError, match="stale"):
         open_encoded(home / "latents", model=home / "two")
     with pytest.raises(UserError, match="48 pixels"):
@@ -125,11 +127,27 @@ def test_a_killed_training_ends_as_the_uninterrupted_one(home, monkeypatch):
     assert {k: v for k, v in whole.items() if k != "seconds"} == {k: v for k, v in cut.items() if k != "seconds"}
 
 
+def test_pieces_of_a_trajectory_are_kept_from_its_end():
+    images, none = np.zeros((50, 8, 8, 3), np.uint8), np.zeros((50, 0), np.float32)
+    whole = Pictures(images, np.array([0, 30]), np.array([30, 50]), none, True, np.zeros(2, np.int64))
+    pieces = cut(whole, 10)
+    assert pieces.start.tolist() == [0, 10, 20, 30, 40] and pieces.end.tolist() == [10, 20, 30, 40, 50]
+    config = compose("train", ["data=-", "clip=10", "validation=0.4"])
+    train_rows, kept = split(pieces, config)
+    assert kept.tolist() == [*range(20, 30), *range(40, 50)] and len(train_rows) == 30
+    assert cut(whole, 12).end.tolist() == [12, 30, 42, 50], "a rest of half a piece or less belongs to the one before"
+    with pytest.raises(UserError, match="at least 2 frames"):
+        cut(whole, 1)
+
+
 def test_bad_requests_are_one_line(home):
     with pytest.raises(UserError, match="multiple of 12"):
         trained(home, "bad-size", "vision=vae", "image_size=50")
     with pytest.raises(UserError, match="validation"):
         trained(home, "bad-split", "vision=vae", "validation=0.01")
+    for words, said in ((["vision=bigan", "patience=5"], "patience"), (["vision=vae", "devices=3"], "devices"), (["vision=vae", "augment=0.2"], "block of settings")):
+        with pytest.raises(UserError, match=said):
+            trained(home, f"bad-{words[-1]}", *words)
     with pytest.raises(UserError, match="at least two runs"):
         compare.main(compose("compare", [f"runs={home / 'vae'}", f"run={home / 'alone'}"]))
     with pytest.raises(UserError, match="codes so far"):

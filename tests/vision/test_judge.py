@@ -51,7 +51,8 @@ def test_scene_errors_see_colour_wherever_it_is_and_the_background_where_it_is()
     moved = np.full((8, 8, 3), 100, np.uint8)
     moved[0:2, 5:7] = (250, 0, 0)
     kept = scene_errors(moved[None], context, things, background)
-    assert kept.color_error == 0 and kept.background_error == 0
+    assert kept.color_error == 0 and kept.background_error == 0 and kept.variety == pytest.approx((150 + 2 * 100) * 2 * 4 / (32 * 3))
+    assert scene_errors(context[None], context, things, background).variety == 0, "a copy"
     blue = moved.copy()
     blue[0:2, 5:7] = (0, 0, 250)
     gone = np.full((1, 8, 8, 3), 110, np.uint8)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -619,11 +620,18 @@ def test_an_interruption_ends_the_processes(tmp_path, small_units):
     assert not multiprocessing.active_children() and not (tmp_path / "keep" / "parts").exists()
 
 
-def test_two_conversions_into_one_folder_are_refused(tmp_path):
+def test_a_second_conversion_waits_for_the_first_and_uses_it(tmp_path, capsys):
     write_folder(tmp_path / "data", ALL)
-    with convert.only_one(tmp_path / "keep"), pytest.raises(ValueError, match="another process is converting"):
-        opened(tmp_path / "data", tmp_path)
+    with convert.only_one(tmp_path / "keep"):
+        thread = threading.Thread(target=opened, args=(tmp_path / "data", tmp_path))
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive() and not (tmp_path / "keep" / convert.WHOLE).exists(), "it waits"
+    thread.join(20)
+    assert not thread.is_alive() and "waiting for it" in capsys.readouterr().err
+    made = (tmp_path / "keep" / "image.npy").stat().st_mtime_ns
     opened(tmp_path / "data", tmp_path)
+    assert (tmp_path / "keep" / "image.npy").stat().st_mtime_ns == made
 
 
 def test_workers_need_no_torch():
@@ -658,12 +666,23 @@ def test_split_by_episode(seed, share):
     assert not np.array_equal(split_rows(pictures, share, seed + 100)[1], validation)
 
 
+def test_scenes_are_not_divided():
+    """Two trajectories of each of five scenes: both on one side."""
+    start = np.arange(0, 40, 4)
+    images = np.zeros((40, 8, 8, 3), np.uint8)
+    scene = np.array([3, 1, 4, 1, 5, 9, 3, 4, 5, 9])
+    pictures = Pictures(images, start, start + 4, np.zeros((40, 0), np.float32), True, scene)
+    train, kept = split_rows(pictures, 0.4, 0)
+    of_row = np.repeat(scene, 4)
+    assert len(kept) == 16 and len(set(of_row[kept])) == 2 and not set(of_row[kept]) & set(of_row[train])
+
+
 def test_empty_sides_of_a_split_are_refused():
-    with pytest.raises(ValueError, match=r"share=0.1 of 3 episodes leaves nothing to validate with; use a share between 0.33"):
+    with pytest.raises(ValueError, match=r"share=0.1 of 3 trajectories leaves nothing to validate with; use a share between 0.33"):
         split_rows(made([4, 4, 4]), 0.1, 0)
     with pytest.raises(ValueError, match="leaves nothing to learn from"):
         split_rows(made([4, 4, 4]), 0.9, 0)
-    with pytest.raises(ValueError, match=r"of 1 episodes leaves nothing .*at least two are needed"):
+    with pytest.raises(ValueError, match=r"of 1 trajectories leaves nothing .*at least two are needed"):
         split_rows(made([9]), 0.5, 0)
     with pytest.raises(ValueError, match="5 pictures"):
         split_rows(made([1] * 5, False), 0.0, 0)

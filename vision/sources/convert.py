@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -111,13 +112,14 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def only_one(keep: Path) -> Iterator[None]:
-    """Raises ValueError if another process converts into the same folder now."""
+    """One process at a time converts into a folder; the others wait, and say so."""
     keep.mkdir(parents=True, exist_ok=True)
     with open(keep / LOCK, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"{keep}: another process is converting pictures into it; wait for it or use another folder") from error
+        except BlockingIOError:
+            print(f"pictures: another process is converting into {keep}; waiting for it", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
@@ -191,8 +193,8 @@ def too_many_bad(skipped: list[tuple[str, str]], total: int, items: str, max_bad
         return None
     some = "; ".join(f"{what}: {why}" for what, why in skipped[:3])
     return ValueError(
-        f"{where}: {len(skipped)} of {total} {items} cannot be used, more than max_bad_share={max_bad_share:g} allows "
-        f"({some}{'; ...' if len(skipped) > 3 else ''}); repair or remove them, or raise max_bad_share"
+        f"{where}: {len(skipped)} of {total} {items} cannot be used, more than the share of {max_bad_share:g} that is allowed "
+        f"({some}{'; ...' if len(skipped) > 3 else ''}); repair or remove them, or allow more (unreadable_share; from Python max_bad_share)"
     )
 
 
@@ -274,40 +276,39 @@ def convert(
         ValueError: where too much is bad, nothing is left or the data cannot be understood. WorkerDied: see there.
         OSError: on a full disk; the next call goes on.
     """
-    with only_one(keep):
-        (keep / WHOLE).unlink(missing_ok=True)
-        parts = keep / PARTS
-        shutil.rmtree(parts, ignore_errors=True)
-        parts.mkdir()
-        columns = _Columns(source, stamp, image_size, keep)
-        done = len(source.skipped) + sum(unit.items for unit in source.units[: columns.units])
-        noted = time.monotonic()
-        results = _results(source, columns.units, parts, image_size, workers or default_workers())
-        try:
+    (keep / WHOLE).unlink(missing_ok=True)
+    parts = keep / PARTS
+    shutil.rmtree(parts, ignore_errors=True)
+    parts.mkdir()
+    columns = _Columns(source, stamp, image_size, keep)
+    done = len(source.skipped) + sum(unit.items for unit in source.units[: columns.units])
+    noted = time.monotonic()
+    results = _results(source, columns.units, parts, image_size, workers or default_workers())
+    try:
+        if progress is not None:
+            progress(done, source.total)
+        for result, path in results:
+            done += source.units[columns.units].items
+            columns.append(result, path)
+            path.unlink()
+            if time.monotonic() - noted > SECONDS:
+                columns.note()
+                noted = time.monotonic()
             if progress is not None:
                 progress(done, source.total)
-            for result, path in results:
-                done += source.units[columns.units].items
-                columns.append(result, path)
-                path.unlink()
-                if time.monotonic() - noted > SECONDS:
-                    columns.note()
-                    noted = time.monotonic()
-                if progress is not None:
-                    progress(done, source.total)
-                if error := too_many_bad(columns.skipped, source.total, source.items, max_bad_share, where):
-                    raise error
             if error := too_many_bad(columns.skipped, source.total, source.items, max_bad_share, where):
                 raise error
-            if not columns.rows:
-                why = f": {columns.skipped[0][0]}: {columns.skipped[0][1]}" if columns.skipped else ""
-                raise ValueError(f"{where} holds no {source.items} that can be used ({source.total} were looked at{why})")
-            columns.finish()
-        except BaseException:
-            with contextlib.suppress(OSError):
-                columns.note()
-            raise
-        finally:
-            results.close()  # type: ignore[attr-defined]
-            columns.close()
-            shutil.rmtree(parts, ignore_errors=True)
+        if error := too_many_bad(columns.skipped, source.total, source.items, max_bad_share, where):
+            raise error
+        if not columns.rows:
+            why = f": {columns.skipped[0][0]}: {columns.skipped[0][1]}" if columns.skipped else ""
+            raise ValueError(f"{where} holds no {source.items} that can be used ({source.total} were looked at{why})")
+        columns.finish()
+    except BaseException:
+        with contextlib.suppress(OSError):
+            columns.note()
+        raise
+    finally:
+        results.close()  # type: ignore[attr-defined]
+        columns.close()
+        shutil.rmtree(parts, ignore_errors=True)
