@@ -124,7 +124,7 @@ def train_prior(
         pixelcnn = load(folder, PixelCNN)
     else:
         torch.manual_seed(config.seed + 1)
-        scale = 1.0 / float(model.lookup(codes[torch.from_numpy(training.rows[:1024])].long().to(device)).std().clamp_min(1e-6))
+        scale = 1.0 / float(model.lookup(codes[torch.from_numpy(training.rows[:1024])].long().to(device)).detach().std().clamp_min(1e-6))
         sizes = {"codes": int(model.codebook.shape[0]), "grid": model.grid_shape[1], "context_dim": model.latent_dim, "context_scale": scale}
         pixelcnn = PixelCNN(replace(config.prior, **sizes, conditional=pictures.trajectories))
         pixelcnn.set_codebook(model.codebook)
