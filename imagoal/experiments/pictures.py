@@ -26,14 +26,14 @@ def columns_figure(models: Sequence[Named], seed: int, scenes: int = 8, draws: i
 
 
 def rebuilt_figure(models: Sequence[Named], seed: int, shown: int = 10) -> bytes:
-    """Pictures kept from training, below them what every model makes of them, and for models that can, samples."""
+    """Pictures kept from training, below them what every model makes of them, and of loose pictures samples."""
     _, _, pictures, judged = models[0]
     chosen = thin(judged.rows, shown)
     rows = [("picture", list(pictures_at(pictures, chosen)))]
     for name, model, own, _ in models:
         rows.append((f"{name}: rebuilt", list(rebuilt(model, own, chosen))))
-    for name, model, _own, _ in models:
-        if can_sample(model) and not model.needs_context:
+    for name, model, own, _ in models:
+        if can_sample(model) and not own.trajectories:
             rows.append((f"{name}: samples", list(sampled(model, len(chosen), None, seed))))
     return picture_rows(rows)
 
