@@ -113,7 +113,8 @@ def split(pictures: Pictures, config: TrainConfig) -> tuple[np.ndarray, np.ndarr
         last = np.zeros(len(pictures.start), bool)
         for scene in np.unique(pictures.scene):
             pieces = np.flatnonzero(pictures.scene == scene)
-            last[pieces[len(pieces) - round(config.validation * len(pieces)) :]] = True
+            some = max(1, round(config.validation * len(pieces))) if len(pieces) > 1 else 0
+            last[pieces[len(pieces) - some :]] = True
         if last.all() or not last.any():
             raise ValueError(f"a share of {config.validation:g} of {len(last)} pieces leaves nothing to learn from or to validate with; use a smaller clip")
         rows = np.repeat(last, pictures.end - pictures.start)

@@ -149,12 +149,12 @@ def split_rows(
     """Rows to learn from and rows to validate with, sorted: whole scenes drawn by `seed`, where the episodes' scenes are known (not all the
     same), else whole episodes (single pictures when loose).
 
-    `share` is the fraction of scenes (episodes, pictures) kept for validation, rounded. Raises ValueError where a side would be empty.
+    `share` is the fraction of scenes (episodes, pictures) kept for validation, rounded, but at least one. Raises ValueError where a side would be empty.
     """
     scenes, scene = np.unique(pictures.scene, return_inverse=True)
     known = len(scenes) > 1 and pictures.trajectories
     n = len(scenes) if known else pictures.episodes
-    chosen = round(share * n) if 0 <= share <= 1 else 0
+    chosen = max(1, round(share * n)) if 0 < share <= 1 else 0
     if not 0 < chosen < n:
         what = "scenes" if known else "trajectories" if pictures.trajectories else "pictures"
         least = "at least two are needed: use more data" if n < 2 else f"use a share between {1 / n:.2g} and {1 - 1 / n:.2g}, or more data"

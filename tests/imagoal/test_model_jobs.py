@@ -144,7 +144,7 @@ def test_bad_requests_are_one_line(home):
     with pytest.raises(UserError, match="multiple of 12"):
         trained(home, "bad-size", "vision=vae", "image_size=50")
     with pytest.raises(UserError, match="validation"):
-        trained(home, "bad-split", "vision=vae", "validation=0.01")
+        trained(home, "bad-split", "vision=vae", "validation=0.99")
     for words, said in ((["vision=bigan", "patience=5"], "patience"), (["vision=vae", "devices=3"], "devices"), (["vision=vae", "augment=0.2"], "block of settings")):
         with pytest.raises(UserError, match=said):
             trained(home, f"bad-{words[-1]}", *words)

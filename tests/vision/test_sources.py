@@ -678,8 +678,9 @@ def test_scenes_are_not_divided():
 
 
 def test_empty_sides_of_a_split_are_refused():
-    with pytest.raises(ValueError, match=r"share=0.1 of 3 trajectories leaves nothing to validate with; use a share between 0.33"):
-        split_rows(made([4, 4, 4]), 0.1, 0)
+    assert len(split_rows(made([4, 4, 4]), 0.1, 0)[1]) == 4, "at least one"
+    with pytest.raises(ValueError, match=r"share=0 of 3 trajectories leaves nothing to validate with; use a share between 0.33"):
+        split_rows(made([4, 4, 4]), 0.0, 0)
     with pytest.raises(ValueError, match="leaves nothing to learn from"):
         split_rows(made([4, 4, 4]), 0.9, 0)
     with pytest.raises(ValueError, match=r"of 1 trajectories leaves nothing .*at least two are needed"):
