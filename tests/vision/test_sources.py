@@ -728,7 +728,7 @@ def test_broken_pictures_are_counted(tmp_path, small_units):
     folder = write_folder(tmp_path / "data", ALL)
     for i in range(2):
         (folder / "class0" / f"x{i}.jpg").write_bytes(b"\xff\xd8\xff nothing")
-    with pytest.raises(ValueError, match=r"2 of 20 pictures cannot be used, more than max_bad_share=0.05 .*class0/x0.jpg: .*raise max"):
+    with pytest.raises(ValueError, match=r"2 of 20 pictures cannot be used, more than the share of 0.05 .*class0/x0.jpg: .*max_bad_share"):
         opened(folder, tmp_path)
     pictures = opened(folder, tmp_path, max_bad_share=0.1)
     assert np.array_equal(pictures.image, folder_order(ALL))

@@ -180,8 +180,8 @@ def test_mixed_precision_learns_as_well():
         model.decoder[0].register_forward_hook(lambda m, a, out: types.add(out.dtype))
         fit(model, ImageData(squares()), 120, batch_size=12, precision=precision, log=lambda s, m, seen=logged: seen.append(m),
             log_every=20, validation=ImageData(squares()), validate_every=120)  # fmt: skip
-        assert logged[-1]["reconstruction"] < 0.75 * logged[0]["reconstruction"]
-        errors[precision] = logged[-1]["val_reconstruction"]
+        assert logged[-1]["mse"] < 0.75 * logged[0]["mse"]
+        errors[precision] = logged[-1]["val_mse"]
     assert types == {torch.float32, torch.bfloat16}
     assert errors["bf16-mixed"] < 1.5 * errors["32-true"], errors
 
