@@ -89,7 +89,7 @@ class CCVAE(Variational):
         return self.context_encoder(self.standard(given)).float().expand(n, -1)  # type: ignore[no-any-return]
 
     def render(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
-        """What the likelihood is given for a latent (z_t, z_c)."""
+        """What the likelihood is given for a whole latent (z_t, z_c); the context is in it already."""
         return self.around_mean(self.decoder(z))
 
     def bound(
@@ -103,10 +103,6 @@ class CCVAE(Variational):
     def encode(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B z"]:
         """(z_t's mean, z_c)."""
         return torch.cat([self.posterior(images, context)[0], self.encode_context(context, len(images))], 1)
-
-    def decode(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
-        """The mean image of a whole latent (z_t, z_c), in [0, 1]; the context is in it already."""
-        return self.likelihood.mean(self.render(z)).clamp(0, 1)
 
     def loss(
         self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None

@@ -54,11 +54,6 @@ class CVAE(Variational):
         self.condition = down(c.image_size, c.channels, c.features, c.hidden)
         self.decoder = up(c.image_size, c.channels, c.latents + c.features, c.hidden)
 
-    @property
-    def latent_dim(self) -> int:
-        """z."""
-        return self.config.latents  # type: ignore[no-any-return]
-
     def posterior(
         self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None
     ) -> tuple[Float[Tensor, "B z"], Float[Tensor, "B z"]]:
@@ -70,11 +65,3 @@ class CVAE(Variational):
         """What the likelihood is given for a latent. Raises ValueError without a context."""
         features = self.condition(self.standard(one_or_each("CVAE", context, len(z))))
         return self.around_mean(self.decoder(torch.cat([z, torch.relu(features).expand(len(z), -1)], 1)))
-
-    def encode(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B z"]:
-        """The posterior's mean."""
-        return self.posterior(images, context)[0]
-
-    def decode(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
-        """The mean image, in [0, 1]."""
-        return self.likelihood.mean(self.render(z, context)).clamp(0, 1)

@@ -50,11 +50,6 @@ class VAE(Variational):
         self.encoder = down(c.image_size, c.channels, 2 * c.latents, c.hidden)
         self.decoder = up(c.image_size, c.channels, c.latents, c.hidden)
 
-    @property
-    def latent_dim(self) -> int:
-        """z."""
-        return self.config.latents  # type: ignore[no-any-return]
-
     def posterior(
         self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None
     ) -> tuple[Float[Tensor, "B z"], Float[Tensor, "B z"]]:
@@ -65,11 +60,3 @@ class VAE(Variational):
     def render(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
         """What the likelihood is given for a latent."""
         return self.around_mean(self.decoder(z))
-
-    def encode(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B z"]:
-        """The posterior's mean."""
-        return self.posterior(images)[0]
-
-    def decode(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
-        """The mean image, in [0, 1]."""
-        return self.likelihood.mean(self.render(z)).clamp(0, 1)

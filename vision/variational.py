@@ -60,6 +60,19 @@ class Variational(nn.Module):
     def render(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
         """What the likelihood is given for a latent."""
 
+    @property
+    def latent_dim(self) -> int:
+        """z."""
+        return self.config.latents  # type: ignore[no-any-return]
+
+    def encode(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B z"]:
+        """The posterior's mean."""
+        return self.posterior(images, context)[0]
+
+    def decode(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
+        """The mean image, in [0, 1]."""
+        return self.likelihood.mean(self.render(z, context)).clamp(0, 1)
+
     def bound(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Bound:
         """The terms of the bound, with one z of the posterior for each image."""
         mean, log_var = self.posterior(images, context)
