@@ -86,12 +86,20 @@ class Camera:
 
     def render_into(self, data: mujoco.MjData, out: np.ndarray) -> None:
         """Draws one state into `out`, (size, size, 3) uint8."""
+        out[:] = self._draw(data)
+
+    def _draw(self, data: mujoco.MjData, flags: tuple[int, ...] = ()) -> np.ndarray:
+        """One state with some of the scene's flags raised, (size, size, 3) uint8; the next drawing overwrites it."""
         _, context = _context(os.getpid())
         category = mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(self.model, data, self._option, self._pert, self._view, category, self._scene)
+        for flag in flags:
+            self._scene.flags[flag] = 1
         mujoco.mjr_render(self._rect, self._scene, context)
         mujoco.mjr_readPixels(self._buffer, None, self._rect, context)
-        out[:] = self._buffer[::-1]
+        for flag in flags:
+            self._scene.flags[flag] = 0
+        return self._buffer[::-1]
 
     def hide(self, body: int) -> None:
         """Leaves a body out of every later picture of this camera."""
@@ -99,17 +107,8 @@ class Camera:
 
     def bodies(self, data: mujoco.MjData) -> np.ndarray:
         """Which body each pixel shows, (size, size) int32, row 0 at the top; -1 where nothing is."""
-        _, context = _context(os.getpid())
-        category = mujoco.mjtCatBit.mjCAT_ALL
-        mujoco.mjv_updateScene(self.model, data, self._option, self._pert, self._view, category, self._scene)
-        flags = mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR
-        for flag in flags:
-            self._scene.flags[flag] = 1
-        mujoco.mjr_render(self._rect, self._scene, context)
-        mujoco.mjr_readPixels(self._buffer, None, self._rect, context)
-        for flag in flags:
-            self._scene.flags[flag] = 0
-        shown = self._buffer[::-1].astype(np.int32) @ np.array([1, 256, 65536]) - 1  # the number of a geom in the scene
+        drawn = self._draw(data, (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR))
+        shown = drawn.astype(np.int32) @ np.array([1, 256, 65536]) - 1  # the number of a geom in the scene
         body = np.full(self._scene.ngeom + 1, -1, np.int32)  # the last stands for -1
         for geom in self._scene.geoms[: self._scene.ngeom]:
             if geom.objtype == mujoco.mjtObj.mjOBJ_GEOM and geom.segid >= 0:

@@ -2,7 +2,7 @@
 
 import zlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +11,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from vision.sources.base import BLOCK, BLOCK_BYTES, ROWS, Part, Unit, grouped
+from vision.sources.base import BLOCK, BLOCK_BYTES, ENDINGS, ROWS, Part, Source, Unit, episode_bounds, grouped
 
 BROKEN = (OSError, RuntimeError, EOFError, KeyError, zlib.error, BadZipFile)  # what reading damaged arrays raises
+STATES = ("state", "states")  # names of arrays of states
 
 
 @runtime_checkable
@@ -116,6 +117,35 @@ def loose_units(
     """n loose pictures as units of work."""
     stretches = [Span("", column, a, min(a + ROWS, n), -1, state, step) for a in range(0, n, ROWS)]
     return [unit(str(path), (span,), True, **settings) for span in stretches]
+
+
+def one_array(
+    unit: type[Spans], path: Path, column: str, arrays: Mapping[str, Any], near: Mapping[str, str], ends: Callable[[str], np.ndarray],
+    serial: bool = False, **settings: Any,
+) -> Source:  # fmt: skip
+    """The array `column`, (N, H, W, C) or (E, T, H, W, C): loose pictures, or episodes that arrays beside it tell apart.
+
+    Args:
+        unit: what reads the file. arrays: name -> what has `shape` and `dtype`. near: which of them stand for a known key
+            (`ENDINGS`, `STATES`). ends: the whole of one that tells episodes apart; it may raise one of `BROKEN`.
+    """
+    found = arrays[column]
+    lead = found.shape[:2] if len(found.shape) == 5 else found.shape[:1]
+    state = next((near[s] for s in STATES if s in near and state_width(arrays[near[s]].shape, lead)), "")
+    width = state_width(arrays[state].shape, lead) if state else 0
+    step = step_of(found.shape, found.dtype)
+    if len(lead) == 2:
+        spans = [Span(f"{column}[{e}]", column, 0, lead[1], e, state, step) for e in range(lead[0])]
+        return Source("episodes", in_groups(unit, path, spans, **settings), True, width, serial=serial)
+    try:
+        told = {key: ends(near[key]) for key in ENDINGS if key in near}
+    except BROKEN as error:
+        raise ValueError(f"{path}: the ends of the episodes cannot be read: {error}") from error
+    bounds = episode_bounds(lead[0], told, path.name) if lead[0] else None
+    if bounds is None:
+        return Source("pictures", loose_units(unit, path, column, lead[0], state, step, **settings), False, width, serial=serial)
+    spans = [Span(f"{column} episode {e}", column, int(a), int(b), -1, state, step) for e, (a, b) in enumerate(zip(*bounds, strict=True))]
+    return Source("episodes", in_groups(unit, path, spans, **settings), True, width, serial=serial)
 
 
 def state_width(shape: tuple[int, ...] | None, rows: tuple[int, ...]) -> int:

@@ -9,13 +9,23 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from vision.sources.arrays import BROKEN, Arrays, Span, Spans, described, in_groups, loose_units, state_width, step_of
-from vision.sources.base import ENDINGS, Found, Settings, Source, choose_column, episode_bounds, natural, refuse_fps
+from vision.sources.arrays import (
+    BROKEN,
+    STATES,
+    Arrays,
+    Span,
+    Spans,
+    described,
+    in_groups,
+    one_array,
+    state_width,
+    step_of,
+)
+from vision.sources.base import ENDINGS, Found, Settings, Source, choose_column, natural, refuse_fps
 from vision.sources.pixels import is_pictures
 
 SUFFIXES = frozenset({".hdf5", ".h5", ".hdf"})
 EPISODE = re.compile(r"(?:demo|episode|ep|traj|trajectory|rollout|sequence|seq)?[_-]?[0-9]+", re.IGNORECASE)
-STATES = ("state", "states")
 
 
 class _File:
@@ -124,26 +134,10 @@ def _episodes(
 
 def _flat(path: Path, file: h5py.File, arrays: dict[str, h5py.Dataset], column: str) -> Source:
     """One array: loose pictures, or episodes that arrays beside it tell apart, or (E, T, ...)."""
-    array, group = arrays[column], column.rpartition("/")[0]
     near = {}
-    for where in ("", "meta", group):
+    for where in ("", "meta", column.rpartition("/")[0]):
         near.update({key: f"{where}/{key}".strip("/") for key in (*ENDINGS, *STATES) if f"{where}/{key}".strip("/") in arrays})
-    lead = array.shape[:2] if len(array.shape) == 5 else array.shape[:1]
-    state = next((near[s] for s in STATES if s in near and state_width(arrays[near[s]].shape, lead)), "")
-    width = state_width(arrays[state].shape, lead) if state else 0
-    step = step_of(array.shape, array.dtype)
-    if len(lead) == 2:
-        spans = [Span(f"{column}[{e}]", column, 0, lead[1], e, state, step) for e in range(lead[0])]
-        return Source("episodes", in_groups(Hdf5Spans, path, spans), True, width)
-    try:
-        told = {key: np.asarray(file[near[key]][()]) for key in ENDINGS if key in near}
-    except BROKEN as error:
-        raise ValueError(f"{path}: the ends of the episodes cannot be read: {error}") from error
-    bounds = episode_bounds(lead[0], told, path.name) if lead[0] else None
-    if bounds is None:
-        return Source("pictures", loose_units(Hdf5Spans, path, column, lead[0], state, step), False, width)
-    spans = [Span(f"{column} episode {e}", column, int(a), int(b), -1, state, step) for e, (a, b) in enumerate(zip(*bounds, strict=True))]
-    return Source("episodes", in_groups(Hdf5Spans, path, spans), True, width)
+    return one_array(Hdf5Spans, path, column, arrays, near, lambda name: np.asarray(file[name][()]))
 
 
 def find(path: Path) -> Found:

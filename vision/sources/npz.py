@@ -15,12 +15,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from vision.sources.arrays import BROKEN, Arrays, Span, Spans, described, in_groups, loose_units, state_width, step_of
-from vision.sources.base import ENDINGS, Found, Settings, Source, choose_column, episode_bounds, refuse_fps
+from vision.sources.arrays import STATES, Arrays, Spans, described, one_array
+from vision.sources.base import ENDINGS, Found, Settings, Source, choose_column, refuse_fps
 from vision.sources.pixels import is_pictures
 
 SUFFIXES = frozenset({".npz", ".npy"})
-STATES = ("state", "states")
 _DAMAGED = (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile, struct.error, NotImplementedError)
 _LOCAL_HEADER = 30  # bytes before a zip member's name
 
@@ -170,26 +169,11 @@ def _source(path: Path, settings: Settings) -> Source:
         raise ValueError(f"{path} holds no arrays of numbers (pickled objects are not read)")
     texts = {name: described(a.shape, a.dtype) for name, a in arrays.items()}
     column = choose_column([n for n, a in arrays.items() if is_pictures(a.shape, a.dtype)], texts, settings.image_key, path.name)
-    found = arrays[column]
-    lead = found.shape[:2] if len(found.shape) == 5 else found.shape[:1]
-    state = next((s for s in STATES if s in arrays and state_width(arrays[s].shape, lead)), "")
-    width = state_width(arrays[state].shape, lead) if state else 0
-    step = step_of(found.shape, found.dtype)
-    serial = found.offset < 0
-    mtime = path.stat().st_mtime_ns
-    if len(lead) == 2:
-        spans = [Span(f"{column}[{e}]", column, 0, lead[1], e, state, step) for e in range(lead[0])]
-        return Source("episodes", in_groups(NpzSpans, path, spans, pictures=found), True, width, serial=serial)
-    try:
-        told = {key: _whole(str(path), key, mtime) for key in ENDINGS if key in arrays}
-    except BROKEN as error:
-        raise ValueError(f"{path}: the ends of the episodes cannot be read: {error}") from error
-    bounds = episode_bounds(lead[0], told, path.name) if lead[0] else None
-    if bounds is None:
-        units = loose_units(NpzSpans, path, column, lead[0], state, step, pictures=found)
-        return Source("pictures", units, False, width, serial=serial)
-    spans = [Span(f"{column} episode {e}", column, int(a), int(b), -1, state, step) for e, (a, b) in enumerate(zip(*bounds, strict=True))]
-    return Source("episodes", in_groups(NpzSpans, path, spans, pictures=found), True, width, serial=serial)
+    near = {key: key for key in (*ENDINGS, *STATES) if key in arrays}
+    mtime, found = path.stat().st_mtime_ns, arrays[column]
+    return one_array(
+        NpzSpans, path, column, arrays, near, lambda name: _whole(str(path), name, mtime), serial=found.offset < 0, pictures=found
+    )
 
 
 def find(path: Path) -> Found:
