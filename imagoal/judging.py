@@ -8,7 +8,7 @@ import torch
 
 from envs.masks import SceneMasks, scene_masks
 from envs.render import RenderError
-from vision.data import first_rows
+from vision.encoding import encode_dataset
 from vision.images import to_uint8
 from vision.judge import (
     bound,
@@ -56,7 +56,7 @@ def pictures_at(pictures: Pictures, rows: np.ndarray) -> np.ndarray:
 
 def contexts_at(pictures: Pictures, rows: np.ndarray) -> np.ndarray | None:
     """The first picture of each row's trajectory; None for loose pictures."""
-    return pictures_at(pictures, first_rows(pictures.start, pictures.end)[rows]) if pictures.trajectories else None
+    return None if pictures.first is None else pictures_at(pictures, pictures.first[rows])
 
 
 def task_state(pictures: Pictures) -> np.ndarray:
@@ -93,9 +93,7 @@ def judge(model: LatentModel, pictures: Pictures, judged: Judged, seed: int = 0)
     drawn = decode_all(model, encode_all(model, images, context), context)
     numbers: dict[str, float] = {"psnr": psnr(images, drawn), **bound(model, images, context, seed)}
     if isinstance(model, CodeModel):
-        with torch.no_grad():
-            codes = torch.cat([model.codes(torch.from_numpy(images[i : i + 256]).to(device_of(model))).cpu() for i in range(0, len(images), 256)])
-        numbers["perplexity"], numbers["codes_used"], _ = codebook_use(codes, int(model.codebook.shape[0]))
+        numbers["perplexity"], numbers["codes_used"], _ = codebook_use(torch.from_numpy(encode_dataset(model, images)), int(model.codebook.shape[0]))
     numbers |= of_state(lambda i, c: encode_all(model, i, c), pictures, judged)
     return numbers | judge_samples(model, pictures, judged, seed)
 

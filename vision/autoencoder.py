@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vision.deterministic import Deterministic
-from vision.networks import check_pictures, check_size, down, up
+from vision.networks import Up, check_pictures, check_size, down
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class AutoencoderConfig:
     """Of the first convolution; the second and third have two and four times as many."""
     hidden: int = 512
     """Units between the convolutions and the latent."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
         check_size("AutoencoderConfig", self.image_size)
@@ -39,7 +39,7 @@ class Autoencoder(Deterministic):
         super().__init__(config, config.latents)
         c = config
         self.encoder = down(c.image_size, c.channels, c.latents, c.hidden)
-        self.decoder = up(c.image_size, c.channels, c.latents, c.hidden)
+        self.decoder = Up(c.image_size, c.channels, c.latents, c.hidden)
 
     def encode(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B z"]:
         """The latent of each image; this model needs no context."""

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from vision.images import to_float
 from vision.likelihoods import reparameterise
-from vision.networks import check_pictures, check_size, down, one_or_each, up
+from vision.networks import Up, check_pictures, check_size, down, one_or_each
 from vision.variational import Bound, Variational, check_variational, gaussian
 
 
@@ -45,7 +45,7 @@ class CCVAEConfig:
     """gaussian (of the given std) | bernoulli (each intensity as a probability)."""
     std: float = 0.1
     """Of the Gaussian likelihood, images being in [0, 1]."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     weight_decay: float = 1e-3
 
     def __post_init__(self) -> None:
@@ -68,8 +68,8 @@ class CCVAE(Variational):
         self.context_encoder = nn.Sequential(
             down(c.image_size, c.channels, c.hidden, c.hidden), nn.ReLU(), nn.Dropout(c.dropout), nn.Linear(c.hidden, c.contexts), nn.BatchNorm1d(c.contexts)
         )
-        self.decoder = up(c.image_size, c.channels, c.latents + c.contexts, c.hidden)
-        self.context_decoder = up(c.image_size, c.channels, c.contexts, c.hidden)
+        self.decoder = Up(c.image_size, c.channels, c.latents + c.contexts, c.hidden)
+        self.context_decoder = Up(c.image_size, c.channels, c.contexts, c.hidden)
 
     @property
     def latent_dim(self) -> int:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vision.networks import check_pictures, check_size, down, one_or_each, up
+from vision.networks import Up, check_pictures, check_size, down, one_or_each
 from vision.variational import Variational, check_variational, gaussian
 
 
@@ -35,7 +35,7 @@ class CVAEConfig:
     """gaussian (of the given std) | bernoulli (each intensity as a probability)."""
     std: float = 0.1
     """Of the Gaussian likelihood, images being in [0, 1]."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
         check_size("CVAEConfig", self.image_size)
@@ -52,7 +52,7 @@ class CVAE(Variational):
         c = config
         self.encoder = down(c.image_size, c.channels, 2 * c.latents, c.hidden, inputs=6)
         self.condition = down(c.image_size, c.channels, c.features, c.hidden)
-        self.decoder = up(c.image_size, c.channels, c.latents + c.features, c.hidden)
+        self.decoder = Up(c.image_size, c.channels, c.latents + c.features, c.hidden)
 
     def posterior(
         self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None

@@ -5,7 +5,7 @@ map for each feature; each map, through a softmax over its pixels with a learned
 activation. The latent is all positions, (x_1, ..., x_F, y_1, ..., y_F) with -1 the left and top edge and 1 the right and bottom one.
 
 Two things differ from the paper. Its decoder is a linear map to a small grey picture; ours draws the full picture in colour, with the
-decoder of the other models with flat latents (`networks.up`). And the penalty on features that jump is left out: the data here are
+decoder of the other models with flat latents (`networks.Up`). And the penalty on features that jump is left out: the data here are
 pictures, not sequences of three. Loss = squared error summed over pixels and channels, averaged over the batch.
 """
 
@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from vision.deterministic import Deterministic
-from vision.networks import channels_last, check_pictures, check_size, up
+from vision.networks import Up, channels_last, check_pictures, check_size
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class DSAE(Deterministic):
             )
         )  # fmt: skip
         self.log_temperature = nn.Parameter(torch.tensor(math.log(0.5)))
-        self.decoder = up(c.image_size, c.decoder_channels, 2 * c.features, c.hidden)
+        self.decoder = Up(c.image_size, c.decoder_channels, 2 * c.features, c.hidden)
 
     def encode(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B z"]:
         """The positions of each image, in [-1, 1]; this model needs no context."""

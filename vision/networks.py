@@ -1,6 +1,7 @@
 """The convolutional trunks that the models with flat latents share (RIG, CC-RIG): kernels 5, 3, 3 and strides 3, 2, 2."""
 
 import math
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from vision.images import to_float
 
 KERNELS, STRIDES = (5, 3, 3), (3, 2, 2)
+Network = TypeVar("Network", bound=nn.Module)
 REDUCTION = math.prod(STRIDES)  # pixels of a side of the picture to one cell of the last feature map
 
 
@@ -82,15 +84,35 @@ def down(image_size: int, channels: int, outputs: int, hidden: int, inputs: int 
     return channels_last(nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, hidden), nn.ReLU(), nn.Linear(hidden, outputs)))
 
 
-def up(image_size: int, channels: int, inputs: int, hidden: int) -> nn.Sequential:
-    """(B, inputs) to pictures (B, 3, S, S), linear: the mirror of `down`."""
-    side, (a, b, c) = image_size // REDUCTION, widths(channels)
-    layers: list[nn.Module] = [nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, c * side**2), nn.Unflatten(1, (c, side, side))]
-    for before, after, kernel, stride in zip((c, b, a), (b, a, 3), KERNELS[::-1], STRIDES[::-1], strict=True):
-        layers += [nn.ReLU(), nn.ConvTranspose2d(before, after, kernel, stride, (kernel - 1) // 2, output_padding=stride - 1)]
-    return channels_last(nn.Sequential(*layers))
+class Up(nn.Module):
+    """(B, inputs) to pictures (B, 3, S, S), linear: the mirror of `down`, every feature map of which is also scaled and shifted by the
+    inputs (FiLM, Perez et al. 2018): a small thing's colour need not be learned anew for each of its places.
+
+    Args: as `down`'s; `inputs` numbers for each picture.
+    """
+
+    def __init__(self, image_size: int, channels: int, inputs: int, hidden: int) -> None:
+        super().__init__()
+        side, (a, b, c) = image_size // REDUCTION, widths(channels)
+        self.start = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, c * side**2), nn.Unflatten(1, (c, side, side)))
+        self.modulation = nn.ModuleList(nn.Linear(inputs, 2 * width) for width in (c, b, a))
+        self.layers = nn.ModuleList(
+            nn.ConvTranspose2d(before, after, kernel, stride, (kernel - 1) // 2, output_padding=stride - 1)
+            for before, after, kernel, stride in zip((c, b, a), (b, a, 3), KERNELS[::-1], STRIDES[::-1], strict=True)
+        )
+        for weights in self.modulation.parameters():
+            nn.init.zeros_(weights)  # begins as no modulation
+        channels_last(self)
+
+    def forward(self, z: Float[Tensor, "B z"]) -> Float[Tensor, "B 3 H W"]:
+        """What the likelihood is given, around the mean picture."""
+        h = self.start(z)
+        for modulation, layer in zip(self.modulation, self.layers, strict=True):
+            scale, shift = modulation(z)[:, :, None, None].chunk(2, 1)
+            h = layer(torch.relu(h * (1 + scale) + shift))
+        return h  # type: ignore[no-any-return]
 
 
-def channels_last(network: nn.Sequential) -> nn.Sequential:
+def channels_last(network: Network) -> Network:
     """Weights in the memory layout in which convolutions are fastest."""
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
 from envs.columns import open_columns
+from vision.data import first_rows
 from vision.sources import columns, find
 from vision.sources.base import Found, Settings
 from vision.sources.convert import WHOLE, convert, only_one, read_json, too_many_bad
@@ -47,6 +48,11 @@ class Pictures:
     def episodes(self) -> int:
         """E."""
         return len(self.start)
+
+    @property
+    def first(self) -> Int64[np.ndarray, "N"] | None:
+        """The row of each picture's context, the first of its trajectory; None for loose pictures."""
+        return first_rows(self.start, self.end) if self.trajectories else None
 
 
 def open_pictures(

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from vision.deterministic import Deterministic
 from vision.images import to_float
-from vision.networks import check_pictures, check_size, up
+from vision.networks import Up, check_pictures, check_size
 from vision.torchvision_import import import_torchvision
 
 RANDOM = "random"
@@ -116,7 +116,7 @@ class Pretrained(Deterministic):
         settings: Any = trunk.pretrained_cfg
         for name in ("mean", "std"):
             self.register_buffer(f"pixel_{name}", torch.tensor(settings[name]).view(3, 1, 1))
-        self.decoder = up(c.image_size, c.channels, self.latent_dim, c.hidden)
+        self.decoder = Up(c.image_size, c.channels, self.latent_dim, c.hidden)
 
     def train(self, mode: bool = True) -> "Pretrained":
         """The frozen part stays in evaluation mode: batch statistics must not move."""

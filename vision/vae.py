@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vision.networks import check_pictures, check_size, down, up
+from vision.networks import Up, check_pictures, check_size, down
 from vision.variational import Variational, check_variational, gaussian
 
 
@@ -32,7 +32,7 @@ class VAEConfig:
     """gaussian (of the given std) | bernoulli (each intensity as a probability; RIG)."""
     std: float = 0.1
     """Of the Gaussian likelihood, images being in [0, 1]."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
         check_size("VAEConfig", self.image_size)
@@ -48,7 +48,7 @@ class VAE(Variational):
         super().__init__(config)
         c = config
         self.encoder = down(c.image_size, c.channels, 2 * c.latents, c.hidden)
-        self.decoder = up(c.image_size, c.channels, c.latents, c.hidden)
+        self.decoder = Up(c.image_size, c.channels, c.latents, c.hidden)
 
     def posterior(
         self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -57,8 +58,6 @@ def figure(result: dict[str, Any]) -> bytes:
     """A panel for each number, a row for each model: the mean as a bar, every seed a dot; real pictures below."""
     names = list(result["variants"])
     drawing = Figure(figsize=(12.5, 0.36 * len(names) + 1.4), layout="constrained")
-    import matplotlib
-
     with matplotlib.rc_context(STYLE):
         every = np.atleast_1d(drawing.subplots(1, len(PANELS), sharey=True))
     for axes, name in zip(every, PANELS, strict=True):

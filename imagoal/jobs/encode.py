@@ -10,7 +10,6 @@ from imagoal.errors import UserError
 from imagoal.loading import load_model, model_folder, open_pictures, pick_device
 from imagoal.progress import progress
 from imagoal.run import RunFolder, read_config
-from vision.data import first_rows
 from vision.encoding import write_encoded
 from vision.store import describe
 
@@ -32,13 +31,11 @@ def main(config: EncodeConfig) -> None:
     if run.done:
         print(f"encode: already done, see {run.path}")
         return
-    first = first_rows(pictures.start, pictures.end) if pictures.trajectories else None
     sha = describe(model_folder(config.model))["sha256"]
     folder = run.path / "encoded"
     with progress("encode", 0) as bar:
-        array = write_encoded(folder, model, sha, pictures.image, first, pictures.source, bar.reach)
+        array = write_encoded(folder, model, sha, pictures.image, pictures.first, pictures.source, bar.reach)
     np.savez(run.path / "episodes.npz", start=pictures.start, end=pictures.end, scene=pictures.scene)
     seconds = time.monotonic() - began
     print(f"encode: {array.shape[0]} pictures, {array.shape[1]} numbers each, {array.dtype}: {folder}")
     run.finish({"pictures": len(array), "width": int(array.shape[1]), "model": sha, "seconds": round(seconds, 1)})
-

@@ -40,7 +40,8 @@ def main(config: TrainConfig) -> None:
     pictures = open_pictures(config, size)  # what is wrong with the data is said before there is a run folder
     train, kept = split(pictures, config)
     with explained("vision"):
-        model = build(settings)
+        torch.manual_seed(config.seed)
+        model: Any = build(settings)
     if model.needs_context and not pictures.trajectories:
         raise UserError(
             f"data: {type(model).__name__} learns from trajectories, but {config.data} holds loose pictures. "
@@ -51,7 +52,7 @@ def main(config: TrainConfig) -> None:
         print(f"train: already done, see {run.path}")
         return
     judged = choose(pictures, train, kept)
-    model = train_model(config, settings, run, pictures, train, kept, judged, device)
+    model = train_model(config, model, run, pictures, train, kept, judged, device)
     result: dict[str, Any] = {
         "pictures": len(pictures.image), "trajectories": len(pictures.start) if pictures.trajectories else 0, "skipped": len(pictures.skipped),
     }  # fmt: skip
@@ -65,16 +66,14 @@ def main(config: TrainConfig) -> None:
 
 
 def train_model(
-    config: TrainConfig, settings: Any, run: RunFolder, pictures: Pictures, train: np.ndarray, kept: np.ndarray, judged: Judged, device: torch.device
+    config: TrainConfig, model: Any, run: RunFolder, pictures: Pictures, train: np.ndarray, kept: np.ndarray, judged: Judged, device: torch.device
 ) -> LatentModel:
-    """The latent model; read back where this run had finished it."""
+    """The fresh latent model (a module that is a `LatentModel`), trained; or read back where this run had finished it."""
     folder = run.path / "model"
     if (folder / "config.json").is_file():
         return load(folder).to(device)  # type: ignore[no-any-return]
-    torch.manual_seed(config.seed)
-    model = build(settings)
-    seen = model.needs_context or getattr(settings, "foreground_weight", 0) > 0  # the others would load contexts for nothing
-    first = first_rows(pictures.start, pictures.end) if seen and pictures.trajectories else None
+    seen = model.needs_context or getattr(model.config, "foreground_weight", 0) > 0  # the others would load contexts for nothing
+    first = pictures.first if seen else None
     with trainable():
         data = Augmented(ImageData(pictures.image, first, train), config.augment, config.seed)
     rows = thin(judged.rows, 8)

@@ -151,7 +151,7 @@ LEARNING: dict[str, tuple[int, dict[str, Any], float]] = {
     "ae": (400, {"learning_rate": 4e-3}, 0.5),
     "vae": (400, {"learning_rate": 4e-3, "beta": 0.3}, 0.5),
     "cvae": (450, {"learning_rate": 4e-3, "beta": 0.3}, 0.5),
-    "ccvae": (500, {"learning_rate": 4e-3, "beta": 0.3, "beta_start": 0.3, "dropout": 0.0}, 0.5),
+    "ccvae": (500, {"learning_rate": 2e-3, "beta": 0.3, "beta_start": 0.3, "dropout": 0.0}, 0.5),
     "dsae": (400, {}, 0.6),
     "vqvae": (250, {}, 0.5),
     "fsq": (250, {}, 0.5),

@@ -3,9 +3,11 @@
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass, replace
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,15 +15,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+sys.path.insert(0, str(Path(__file__).parent))
+from training_cases import TINY, squares
+
 import vision.distributed
 from vision.data import ImageData
 from vision.distributed import leaves_parameters_out
 from vision.streams import BatchStream
 from vision.train import fit
-from vision.vqvae import VQVAE, VQVAEConfig
+from vision.vqvae import VQVAE
 
-TINY = VQVAEConfig(image_size=16, grid=4, codes=16, code_dim=4, hidden=16, residual_blocks=1, residual_hidden=8,
-                   ema=True, restart_dead=True, ema_decay=0.9, data_init=True, center=True, learning_rate=3e-3)  # fmt: skip
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="forks, which CUDA does not survive; see start_method")
 
 
@@ -33,16 +36,6 @@ def nothing_is_left():
     before = here()
     yield
     assert not multiprocessing.active_children() and here() == before
-
-
-def pictures(n=32):
-    """Pictures of one bright square on grey, somewhere."""
-    rng = np.random.default_rng(0)
-    images = np.full((n, 16, 16, 3), 90, np.uint8)
-    for image in images:
-        y, x = rng.integers(0, 12, 2)
-        image[y : y + 4, x : x + 4] = rng.integers(0, 256, 3)
-    return images
 
 
 class Union:
@@ -82,7 +75,7 @@ def build(config, folder):
 
 def test_two_processes_take_the_steps_of_the_whole_batch(tmp_path):
     """Without restarts (whose vectors come from the first process) all is as if one process had the union of the rows."""
-    config, data, logs = replace(TINY, restart_dead=False, learning_rate=1e-3), ImageData(pictures()), {2: [], 1: []}
+    config, data, logs = replace(TINY, restart_dead=False, learning_rate=1e-3), ImageData(squares(32)), {2: [], 1: []}
     two, one = build(config, tmp_path), build(config, tmp_path)
     assert fit(two, data, 4, batch_size=16, seed=5, devices=2, log=lambda s, m: logs[2].append((s, m)), log_every=2) == 4
     fit(one, Union(data, 16, 5), 4, batch_size=16, seed=5, log=lambda s, m: logs[1].append((s, m)), log_every=2)
@@ -98,7 +91,7 @@ def test_two_processes_take_the_steps_of_the_whole_batch(tmp_path):
 
 
 def test_they_learn_validate_restart_and_resume(tmp_path):
-    data, saved, logged, seen = ImageData(pictures()), {}, {}, []
+    data, saved, logged, seen = ImageData(squares(32)), {}, {}, []
     settings = {"batch_size": 16, "devices": 2, "validation": data, "validate_every": 10, "checkpoint_every": 20}
     model, half = build(TINY, tmp_path), VQVAE(TINY)
     fit(model, data, 60, checkpoint=lambda s, t: saved.update({s: t}), log=lambda s, m: logged.update({s: m}), log_every=10,
@@ -136,7 +129,7 @@ class Pair(nn.Module):
 
 
 def test_parameters_without_gradients_are_allowed():
-    model, data = Pair(), ImageData(pictures())
+    model, data = Pair(), ImageData(squares(32))
     assert leaves_parameters_out(model, data, 8) and not leaves_parameters_out(VQVAE(TINY), data, 8)
     state = torch.random.get_rng_state()
     fit(model, data, 30, batch_size=8, devices=2)
@@ -171,13 +164,13 @@ def gone():
 def test_what_a_child_raises_ends_the_run(fails, error, text, capfd):
     began = time.monotonic()
     with pytest.raises(error, match=text):
-        fit(Pair(fails), ImageData(pictures()), 1000, batch_size=8, devices=2)
+        fit(Pair(fails), ImageData(squares(32)), 1000, batch_size=8, devices=2)
     assert time.monotonic() - began < 20
 
 
 def test_a_loss_that_is_not_finite_gives_the_whole_batch():
     kept = {}
-    data = ImageData(pictures())
+    data = ImageData(squares(32))
     with pytest.raises(FloatingPointError, match="not finite at step 3; lower learning_rate"):
         fit(Pair(not_a_number), data, 10, batch_size=8, devices=2, bad_batch=lambda s, t: kept.update(t))
     union = Union(data, 8, 0)
@@ -186,16 +179,16 @@ def test_a_loss_that_is_not_finite_gives_the_whole_batch():
 
 def test_ctrl_c_and_stop():
     with pytest.raises(KeyboardInterrupt):
-        fit(Pair(), ImageData(pictures()), 10_000, batch_size=8, devices=2,
+        fit(Pair(), ImageData(squares(32)), 10_000, batch_size=8, devices=2,
             progress=lambda step, _: os.kill(os.getpid(), signal.SIGINT) if step == 5 else None)  # fmt: skip
     seen, saved = [], []
-    reached = fit(Pair(), ImageData(pictures()), 10_000, batch_size=8, devices=2, progress=lambda step, _: seen.append(step),
+    reached = fit(Pair(), ImageData(squares(32)), 10_000, batch_size=8, devices=2, progress=lambda step, _: seen.append(step),
                   stop=lambda: len(seen) >= 5, checkpoint=lambda step, _: saved.append(step), checkpoint_every=10_000)  # fmt: skip
     assert 5 <= reached < 2000 and saved == [reached] == seen[-1:]
 
 
 def test_mapped_files_travel_by_name(tmp_path):
-    np.save(tmp_path / "images.npy", pictures())
+    np.save(tmp_path / "images.npy", squares(32))
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     ForkingPickler.register(np.memmap, vision.distributed.reduce_memmap)
     sent = ForkingPickler.dumps(mapped)
@@ -209,7 +202,7 @@ def test_mapped_files_travel_by_name(tmp_path):
 @pytest.mark.parametrize("held", [lambda: 0, open(os.devnull)], ids=["lambda", "file"])
 def test_what_cannot_be_sent_to_a_fresh_process_is_refused(held, monkeypatch):
     monkeypatch.setattr(vision.distributed, "start_method", lambda: "spawn")
-    data = ImageData(pictures())
+    data = ImageData(squares(32))
     data.held = held
     with pytest.raises(ValueError, match=r"cannot be sent to another process .*devices=2 use functions and classes"):
         fit(Pair(), data, 10, batch_size=8, devices=2)
@@ -217,6 +210,6 @@ def test_what_cannot_be_sent_to_a_fresh_process_is_refused(held, monkeypatch):
 
 def test_mixed_precision_and_clipping_work_there_too():
     model, logged = VQVAE(TINY), []
-    fit(model, ImageData(pictures()), 4, batch_size=8, devices=2, precision="bf16-mixed", gradient_clip=0.5,
+    fit(model, ImageData(squares(32)), 4, batch_size=8, devices=2, precision="bf16-mixed", gradient_clip=0.5,
         log=lambda s, m: logged.append(m["loss"]), log_every=1)  # fmt: skip
     assert len(logged) == 4 and np.isfinite(logged).all() and all(p.dtype == torch.float32 for p in model.parameters())

@@ -1,20 +1,25 @@
 """What training does besides stepping: validation and early stop, hooks, precision, bad batches, waiting, prefetching."""
 
+import sys
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+import training_cases
 from torch import nn
+from training_cases import squares
 
 from vision.data import ImageData
 from vision.streams import BatchStream
 from vision.train import fit
-from vision.vqvae import VQVAE, VQVAEConfig
+from vision.vqvae import VQVAE
 
-TINY = VQVAEConfig(image_size=16, grid=4, codes=64, code_dim=4, hidden=32, residual_blocks=1, residual_hidden=8,
-                   ema=True, restart_dead=True, ema_decay=0.9, data_init=True, center=True, learning_rate=3e-3)  # fmt: skip
+TINY = replace(training_cases.TINY, codes=64, hidden=32)
 
 
 @dataclass(frozen=True)
@@ -161,15 +166,6 @@ def test_weight_decay_is_decoupled_and_betas_are_used():
     assert torch.allclose(parameter, moved, atol=1e-7), "AdamW's step"
     assert weights["decay"].weight.norm() < weights["plain"].weight.norm()
     assert not torch.allclose(weights["betas"].weight, weights["plain"].weight)
-
-
-def squares(n=12):
-    rng = np.random.default_rng(0)
-    images = np.full((n, 16, 16, 3), 90, np.uint8)
-    for image in images:
-        y, x = rng.integers(0, 12, 2)
-        image[y : y + 4, x : x + 4] = rng.integers(0, 256, 3)
-    return images
 
 
 def test_mixed_precision_learns_as_well():

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sys
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,25 +13,16 @@ import torch
 from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 
+sys.path.insert(0, str(Path(__file__).parent))
+from training_cases import TINY, squares
+
 from vision.data import CodePairs, ImageData, JitteredPairs, first_rows, jitter, later_rows
 from vision.encoding import encode_dataset
 from vision.pixelcnn import PixelCNN, PixelCNNConfig
 from vision.train import fit
 from vision.vqvae import VQVAE, VQVAEConfig
 
-TINY = VQVAEConfig(image_size=16, grid=4, codes=16, code_dim=4, hidden=16, residual_blocks=1, residual_hidden=8,
-                   ema=True, restart_dead=True, ema_decay=0.9, data_init=True, center=True, learning_rate=3e-3)  # fmt: skip
 GRADIENT = VQVAEConfig(image_size=16, grid=4, codes=16, code_dim=4, hidden=16, residual_blocks=1, residual_hidden=8)
-
-
-def squares(n: int = 12) -> np.ndarray:
-    """Pictures of one bright square on grey, somewhere."""
-    rng = np.random.default_rng(0)
-    images = np.full((n, 16, 16, 3), 90, np.uint8)
-    for image in images:
-        y, x = rng.integers(0, 12, 2)
-        image[y : y + 4, x : x + 4] = rng.integers(0, 256, 3)
-    return images
 
 
 def build(config: VQVAEConfig = TINY) -> VQVAE:
