@@ -18,3 +18,18 @@ gymnasium.register("imagoal/Tabletop-v0", ENTRY, max_episode_steps=30, disable_e
 gymnasium.register(
     "imagoal/TabletopState-v0", ENTRY, kwargs={"observe": "state"}, max_episode_steps=30, disable_env_checker=True
 )
+
+VISUAL_ENTRY = "envs.visual:VisualGoalEnv"
+VISUAL = {  # name, world, time limit
+    "VisualReacher": ("reacher", 50),
+    "VisualPusher": ("pusher", 50),
+    "VisualMultiObjectPusher": ("multi_pusher", 100),
+    "MultiColorPusher": ("multicolor_pusher", 50),
+    "PointNavigation": ("navigation", 50),
+}
+for name, (world, steps) in VISUAL.items():
+    for suffix, observe in (("", "image"), ("State", "state")):
+        gymnasium.register(
+            f"imagoal/{name}{suffix}-v0", VISUAL_ENTRY, kwargs={"world": world, "observe": observe},
+            max_episode_steps=steps, disable_env_checker=True,
+        )  # fmt: skip

@@ -259,7 +259,7 @@ class ArmScenes:
     def success(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
         """Whether the distances of hand and pucks sum to less than 3 cm for each of them, (...)."""
         there = self._there(np.broadcast_to(states, np.broadcast_shapes(states.shape, goals.shape)))
-        return sum(self.distances(states, goals).values()) < PER_THING * (1 + there.sum(-1))
+        return np.sum(list(self.distances(states, goals).values()), axis=0) < PER_THING * (1 + there.sum(-1))
 
     def oracle(self, states: np.ndarray) -> np.ndarray:
         """Hand and pucks (..., 2 + 2 pucks) float32, about [-1, 1]: from the middle of the box, over its larger half side."""

@@ -9,7 +9,7 @@ import envs
 from envs.simulation import SUCCESS_TOLERANCE
 from envs.tabletop import TabletopBatch
 
-IDS = sorted(name for name in gymnasium.registry if name.startswith("imagoal/"))
+IDS = sorted(name for name in gymnasium.registry if name.startswith("imagoal/Tabletop"))
 
 
 def steps(env: gymnasium.Env, seed: int, n: int = 12) -> list:
