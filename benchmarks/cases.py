@@ -23,6 +23,7 @@ import envs
 from agents.registry import AGENTS
 from benchmarks.reference_vqvae import ReferenceTraining
 from envs.tabletop import TabletopBatch
+from envs.worlds import FAMILIES, World, make_world
 from goals.lookup import CodebookLookup
 from goals.relabel import HindsightSampler
 from goals.replay import Replay
@@ -114,6 +115,22 @@ def environment() -> Iterator[Case]:
             batch.proprio()
 
     yield Case("env.batch_16.pixel_steps_per_s", "steps/s", rate(16 * len(actions), lockstep))
+
+
+def worlds() -> Iterator[Case]:
+    """Control steps per second of the scenes of RIG and CC-RIG, each with its 48 x 48 picture, 16 copies in lockstep."""
+    actions = np.random.default_rng(0).uniform(-1, 1, (30, 16, 2))
+    for name in FAMILIES:
+        world = make_world(name, 16)
+        starts, _ = world.sample(range(16))
+
+        def lockstep(world: World = world, starts: np.ndarray = starts) -> None:
+            world.reset(starts)
+            for action in actions:
+                world.step(action)
+                world.images()
+
+        yield Case(f"env.{name}.batch_16.pixel_steps_per_s", "steps/s", rate(actions.shape[0] * 16, lockstep))
 
 
 def relabeled(model: VQVAE) -> HindsightSampler:
@@ -283,6 +300,7 @@ def cases(quick: bool = False) -> Iterator[Case]:
     torch.manual_seed(0)
     small = VQVAE(load("train", ["data=-", "vision=vqvae_small"]).vision).eval()
     yield from environment()
+    yield from worlds()
     yield from vision(small, "vision_small", window=4)
     yield from waiting(small)
     if not quick:
