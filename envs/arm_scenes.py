@@ -25,7 +25,7 @@ PER_THING = 0.03  # metres: success is a mean distance below this; hand + puck <
 SHOULDER, UPPER, FOREARM, WRIST = 0.32, 0.44, 0.44, 0.19  # metres: height, two link lengths, height of the wrist
 ELEVATION = np.radians(62)  # of the camera, which looks at the arm from across the table
 TABLE, HAND, ARM = (0.82, 0.80, 0.74), (0.07, 0.07, 0.10), (0.75, 0.28, 0.15)
-ARM_ALPHA = 0.3  # see-through, since it comes from behind and passes over pucks
+ARM_ALPHA = 0.15  # see-through: it passes over pucks, and a latent model should spend itself on hand and pucks
 PUCKS = ((0.10, 0.25, 0.95), (0.10, 0.70, 0.20))  # colours
 AWAY = 5.0  # metres: where an absent puck is kept
 Range = tuple[float, float]
@@ -47,7 +47,7 @@ class Layout:
     starts: tuple[tuple[Range, Range], ...] = ()
     goal_x: Range = (0.0, 0.0)
     goal_y: Range = (0.0, 0.0)
-    radius: float = 0.042
+    radius: float = 0.045
     view: float = 0.21
 
     @property
@@ -57,12 +57,12 @@ class Layout:
 
 
 REACH = Layout((-0.2, 0.2), (0.55, 0.75), view=0.235)
-_MIDDLE = ((-0.035, 0.035), (0.565, 0.635))
+_MIDDLE = ((-0.03, 0.03), (0.57, 0.63))
 # RIG's goals lie in x +-0.2, of which a hand in x +-0.1 can reach 0.15
 PUSH = Layout((-0.1, 0.1), (0.5, 0.7), (_MIDDLE,), (-0.15, 0.15), (0.5, 0.7))
 # two pucks need room to get between and behind them; then x +-0.2 is reached too
-_LEFT, _RIGHT = ((-0.09, -0.075), (0.57, 0.63)), ((0.075, 0.09), (0.57, 0.63))
-PUSH_TWO = Layout((-0.15, 0.15), (0.5, 0.7), (_LEFT, _RIGHT), (-0.19, 0.19), (0.5, 0.7), radius=0.036, view=0.245)
+_LEFT, _RIGHT = ((-0.088, -0.075), (0.57, 0.63)), ((0.075, 0.088), (0.57, 0.63))
+PUSH_TWO = Layout((-0.15, 0.15), (0.5, 0.7), (_LEFT, _RIGHT), (-0.19, 0.19), (0.5, 0.7), radius=0.04, view=0.245)
 
 
 def joint_angles(hand: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from envs.arm_scenes import sample_color
 from envs.render import VISUAL_XML
 
 ROOM = 0.5  # metres: half the room's side
-RADIUS = 0.06  # metres, of the disc
+RADIUS = 0.07  # metres, of the disc
 THICK = 0.03  # metres: half a wall's thickness
 STEP = 0.05  # metres for an action of 1
 SUBSTEPS, TIMESTEP = 25, 0.002  # one control step is 50 ms; 2 mm at a time keeps the disc out of walls
@@ -162,7 +162,7 @@ class Navigation:
         return {"point": np.linalg.norm((states - goals)[..., :2], axis=-1)}
 
     def success(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
-        """Whether the disc's middle is within its radius, 6 cm, of the goal's, (...)."""
+        """Whether the disc is within 6 cm of the goal, (...)."""
         return self.distances(states, goals)["point"] < TOLERANCE
 
     def oracle(self, states: np.ndarray) -> np.ndarray:
