@@ -9,118 +9,16 @@ Pucks are pushed by MuJoCo's contacts and slide with viscous friction.
 Every control step begins at rest, so a state is complete: no velocity is hidden from a picture.
 """
 
-from dataclasses import dataclass
-
 import mujoco
 import numpy as np
 from scipy import ndimage
 
-from envs.render import HIDDEN_GROUP, VISUAL_XML
+from envs.arm_models import HAND, HAND_RADIUS, SUBSTEPS, TABLE, TIMESTEP, Layout, joint_angles, physics_xml, picture_xml
 
 STEP = 0.02  # metres the hand moves for an action of 1
-SUBSTEPS, TIMESTEP = 10, 0.005  # one control step is 50 ms
-HAND_RADIUS = 0.02  # metres
 GAP = 0.008  # metres left free around things where a state is drawn
 PER_THING = 0.03  # metres: success is a mean distance below this; hand + puck < 6 cm
-SHOULDER, UPPER, FOREARM, WRIST = 0.32, 0.44, 0.44, 0.19  # metres: height, two link lengths, height of the wrist
-ELEVATION = np.radians(62)  # of the camera, which looks at the arm from across the table
-TABLE, HAND, ARM = (0.82, 0.80, 0.74), (0.07, 0.07, 0.10), (0.75, 0.28, 0.15)
-ARM_ALPHA = 0.15  # see-through: it passes over pucks, and a latent model should spend itself on hand and pucks
-PUCKS = ((0.10, 0.25, 0.95), (0.10, 0.70, 0.20))  # colours
 AWAY = 5.0  # metres: where an absent puck is kept
-Range = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where things are on a table, in metres from the arm's base.
-
-    Attributes:
-        hand_x, hand_y: the box that the hand stays in; it starts and has its goals anywhere there.
-        starts: for every puck the ranges of x and y that it starts in, where the hand can get behind it from all sides.
-        goal_x, goal_y: the ranges of the pucks' goals.
-        radius: of the pucks. view: half the width of what the camera sees.
-    """
-
-    hand_x: Range
-    hand_y: Range
-    starts: tuple[tuple[Range, Range], ...] = ()
-    goal_x: Range = (0.0, 0.0)
-    goal_y: Range = (0.0, 0.0)
-    radius: float = 0.045
-    view: float = 0.21
-
-    @property
-    def middle(self) -> np.ndarray:
-        """The middle of the hand's box, (2,)."""
-        return np.array([sum(self.hand_x), sum(self.hand_y)]) / 2
-
-
-REACH = Layout((-0.2, 0.2), (0.55, 0.75), view=0.235)
-_MIDDLE = ((-0.03, 0.03), (0.57, 0.63))
-# RIG's goals lie in x +-0.2, of which a hand in x +-0.1 can reach 0.15
-PUSH = Layout((-0.1, 0.1), (0.5, 0.7), (_MIDDLE,), (-0.15, 0.15), (0.5, 0.7))
-# two pucks need room to get between and behind them; then x +-0.2 is reached too
-_LEFT, _RIGHT = ((-0.088, -0.075), (0.57, 0.63)), ((0.075, 0.088), (0.57, 0.63))
-PUSH_TWO = Layout((-0.15, 0.15), (0.5, 0.7), (_LEFT, _RIGHT), (-0.19, 0.19), (0.5, 0.7), radius=0.04, view=0.245)
-
-
-def joint_angles(hand: np.ndarray) -> np.ndarray:
-    """The arm's seven angles (7,) in radians for the hand at (x, y): elbow up, in the vertical plane of base and hand."""
-    x, y = float(hand[0]), float(hand[1])
-    yaw, reach, rise = np.arctan2(-x, y), np.hypot(x, y), WRIST - SHOULDER
-    span = min(np.hypot(reach, rise), 0.999 * (UPPER + FOREARM))
-    at_shoulder = np.arccos((UPPER**2 + span**2 - FOREARM**2) / (2 * UPPER * span))
-    at_elbow = np.pi - np.arccos((UPPER**2 + FOREARM**2 - span**2) / (2 * UPPER * FOREARM))
-    raised = np.arctan2(rise, reach) + at_shoulder
-    return np.array([yaw, raised, 0.0, -at_elbow, 0.0, -np.pi / 2 - raised + at_elbow, 0.0])
-
-
-def _rgba(color: tuple[float, float, float], alpha: float = 1.0) -> str:
-    return " ".join(f"{c:.3f}" for c in (*color, alpha))
-
-
-def physics_xml(pucks: int, radius: float) -> str:
-    """Hand and pucks as spheres whose centres stay in one plane: discs, in the cheapest shape to collide.
-
-    The hand weighs so much that pucks do not slow it.
-    """
-    slides = '<joint type="slide" axis="1 0 0" {0}/><joint type="slide" axis="0 1 0" {0}/>'
-    bodies = "".join(
-        f'<body>{slides.format(damping)}<geom type="sphere" size="{size}" mass="{mass}"/></body>'
-        for size, mass, damping in [(HAND_RADIUS, 100, "")] + [(radius, 0.1, 'damping="3"')] * pucks
-    )
-    return f"""<mujoco><option timestep="{TIMESTEP}" integrator="implicitfast" gravity="0 0 0"/>
-<default><geom friction="0.3" solref="0.01 1"/></default><worldbody>{bodies}</worldbody></mujoco>"""
-
-
-def picture_xml(layout: Layout) -> str:
-    """What the camera sees: table, pucks, hand and arm. Never stepped, only posed."""
-    s, c, far = np.sin(ELEVATION), np.cos(ELEVATION), layout.view / np.tan(np.radians(15))
-    x, y = layout.middle
-    view = f'pos="{x} {y + far * c:.4f} {far * s:.4f}" xyaxes="-1 0 0 0 {-s:.4f} {c:.4f}" fovy="30"'
-    slides = '<joint type="slide" axis="1 0 0"/><joint type="slide" axis="0 1 0"/>'
-    pucks = "".join(
-        f'<body>{slides}<geom name="puck{i}" type="cylinder" size="{layout.radius} 0.012" pos="0 0 0.012" rgba="{_rgba(PUCKS[i])}"/></body>'
-        for i in range(len(layout.starts))
-    )
-    lengths, axes = (0.0, UPPER / 2, UPPER / 2, FOREARM / 2, FOREARM / 2, WRIST - 0.06, 0.0), "zxyxyxy"
-    thickness = (0.035, 0.03, 0.028, 0.025, 0.02, 0.016, 0.0)
-    arm, ends = "", ""
-    for i, (length, axis, thick) in enumerate(zip(lengths, axes, thickness, strict=True)):
-        along = {"x": "1 0 0", "y": "0 1 0", "z": "0 0 1"}[axis]
-        arm += f'<body pos="0 {lengths[i - 1] if i else 0} {0 if i else SHOULDER}"><joint type="hinge" axis="{along}"/>'
-        if thick:  # the first is a ball at the shoulder
-            shape = f'capsule" fromto="0 0 0 0 {length} 0' if length else "sphere"
-            group = f'group="{HIDDEN_GROUP}"' if i < 3 else ""  # the upper arm is never in the picture: 30% faster
-            arm += f'<geom type="{shape}" size="{thick}" {group} rgba="{_rgba(ARM, ARM_ALPHA)}"/>'
-        ends += "</body>"
-    arm += f'<geom type="cylinder" size="{HAND_RADIUS} 0.026" pos="0 0.032 0" euler="90 0 0" rgba="{_rgba(HAND)}"/>'
-    return f"""<mujoco>{VISUAL_XML}<default><geom contype="0" conaffinity="0" mass="0.1"/></default><worldbody>
-<light directional="true" pos="0 0 1" dir="0.25 -0.3 -1" diffuse="0.6 0.6 0.6" ambient="0.4 0.4 0.4" specular="0 0 0" castshadow="false"/>
-<camera name="view" {view}/>
-<geom type="box" size="1.5 1.5 0.01" pos="0 0 -0.01" rgba="{_rgba(TABLE)}"/>
-{pucks}{arm}{ends}</worldbody></mujoco>"""
 
 
 class ArmScenes:

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import mujoco
 import numpy as np
 
-from envs.arm_scenes import PUSH, PUSH_TWO, REACH, ArmScenes
+from envs.arm_models import PUSH, PUSH_TWO, REACH
+from envs.arm_scenes import ArmScenes
 from envs.navigation import Navigation
 from envs.render import Camera
 
