@@ -1,6 +1,7 @@
 """Networks of the agents: trunks over (observation, goal), MLPs, stacked critics and two policies."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -77,10 +78,46 @@ class ConvTrunk(nn.Module):
         return torch.cat([x.permute(0, 2, 3, 1).flatten(1), proprio], 1)
 
 
+class PixelTrunk(nn.Module):
+    """Three strided convolutions over the pictures of observation and goal, stacked on channels, then proprio (RIG's VAE, k5s3 k3s2 k3s2).
+
+    Args: picture_shape (c, h, w) of the flattened "(c h w)" pictures, numbers in [0, 1]; obs is [picture | proprio]; channels of
+    the first convolution (the others have twice as many; RIG: 16). A side has at least 23 pixels: 48 become a grid of 3 x 3.
+    Raises ValueError where the picture does not have goal_dim numbers or is too small.
+    """
+
+    def __init__(self, obs_dim: int, goal_dim: int, picture_shape: GridShape, channels: int):
+        super().__init__()
+        if math.prod(picture_shape) != goal_dim or obs_dim < goal_dim:
+            raise ValueError(
+                f"pixels encoder: pictures {tuple(picture_shape)} do not fit goal_dim {goal_dim}, obs_dim {obs_dim}"
+            )
+        if min(picture_shape[1:]) < 23:
+            raise ValueError(f"pixels encoder: pictures need sides of at least 23 pixels, got {tuple(picture_shape)}")
+        self.picture_shape = tuple(picture_shape)
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(2 * picture_shape[0], channels, 5, 3), nn.ReLU(inplace=True),
+            nn.Conv2d(channels, 2 * channels, 3, 2), nn.ReLU(inplace=True),
+            nn.Conv2d(2 * channels, 2 * channels, 3, 2), nn.ReLU(inplace=True),
+        )  # fmt: skip
+        height, width = ((((size - 5) // 3 + 1 - 3) // 2 + 1 - 3) // 2 + 1 for size in picture_shape[1:])
+        self.features = 2 * channels * height * width + obs_dim - goal_dim
+
+    def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "B f"]:
+        picture, proprio = obs[:, : goal.shape[1]], obs[:, goal.shape[1] :]
+        x = torch.cat([picture, goal], 1).unflatten(1, (-1, *self.picture_shape[1:]))  # (B, 2c, h, w)
+        x = self.convolutions(x).flatten(1)
+        return torch.cat([x, proprio], 1) if proprio.shape[1] else x
+
+
 def make_trunk(
     encoder: str, obs_dim: int, goal_dim: int, grid_shape: GridShape | None, channels: int
-) -> FlatTrunk | DifferenceTrunk | ConvTrunk:
-    """The trunk a config names: "mlp", "difference" or "conv". Raises ValueError for another name or a missing grid shape."""
+) -> FlatTrunk | DifferenceTrunk | ConvTrunk | PixelTrunk:
+    """The trunk a config names: "mlp", "difference", "conv" or "pixels".
+
+    The first two take any latent. "conv" needs grid_shape; "pixels" takes it as the shape (c, h, w) of pictures that are used as
+    latents, by default square with three colours. Raises ValueError for another name or a shape that is missing or does not fit.
+    """
     if encoder == "mlp":
         return FlatTrunk(obs_dim, goal_dim)
     if encoder == "difference":
@@ -89,14 +126,25 @@ def make_trunk(
         if grid_shape is None:
             raise ValueError("encoder conv needs the latent's grid_shape (c, h, w)")
         return ConvTrunk(obs_dim, goal_dim, grid_shape, channels)
-    raise ValueError(f"unknown encoder {encoder!r}: choose mlp, difference or conv")
+    if encoder == "pixels":
+        side = math.isqrt(goal_dim // 3)
+        return PixelTrunk(obs_dim, goal_dim, grid_shape or (3, side, side), channels)
+    raise ValueError(f"unknown encoder {encoder!r}: choose mlp, difference, conv or pixels")
+
+
+def hidden_widths(hidden: int | Sequence[int], layers: int) -> list[int]:
+    """Widths of `layers` hidden layers: one number for all, or one each. Raises ValueError for another count of widths."""
+    widths = [hidden] * layers if isinstance(hidden, int) else list(hidden)
+    if len(widths) != layers:
+        raise ValueError(f"{layers} hidden layers, but {len(widths)} widths {widths}")
+    return widths
 
 
 class StackedMLP(nn.Module):
     """E independent ReLU MLPs on the same input, computed together by `baddbmm`.
 
-    Args: members E; inputs, outputs; `layers` >= 1 hidden layers of width `hidden`; LayerNorm (without gain and shift) before
-    each ReLU if asked for; late: width of a second input. Both inputs enter the first layer, each with its own weights, so
+    Args: members E; inputs, outputs; `layers` >= 1 hidden layers of width `hidden` (or a width each); LayerNorm (without gain
+    and shift) before each ReLU if asked for; late: width of a second input. Both inputs enter the first layer, each with its own weights, so
     that a gradient with respect to the second (an action) costs nothing for the first.
     Weights start as torch's Linear does: U(+-1/sqrt(fan in)).
     """
@@ -105,14 +153,14 @@ class StackedMLP(nn.Module):
         self,
         members: int,
         inputs: int,
-        hidden: int,
+        hidden: int | Sequence[int],
         layers: int,
         outputs: int = 1,
         layer_norm: bool = False,
         late: int = 0,
     ):
         super().__init__()
-        widths = [inputs + late, *[hidden] * layers, outputs]
+        widths = [inputs + late, *hidden_widths(hidden, layers), outputs]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for a, b in pairwise(widths):
             bound = 1.0 / math.sqrt(a)
@@ -121,36 +169,42 @@ class StackedMLP(nn.Module):
         late_weight = self.weights[0][:, inputs:].detach().clone()
         self.weights[0] = nn.Parameter(self.weights[0][:, :inputs].detach().clone())
         self.late_weight = nn.Parameter(late_weight)
-        self.inputs, self.hidden, self.layer_norm = inputs, hidden, layer_norm
+        self.inputs, self.layer_norm = inputs, layer_norm
 
     def forward(
         self, x: Float[Tensor, "B i"], late: Float[Tensor, "B l"] | None = None, members: int | None = None
     ) -> Float[Tensor, "E B o"]:
         """Outputs of the first `members` members (default: all)."""
-        e = members or len(self.late_weight)
-        h = torch.baddbmm(self.biases[0][:e], x.expand(e, *x.shape), self.weights[0][:e])
+        weights, biases, late_weight, e = [*self.weights], [*self.biases], self.late_weight, len(self.late_weight)
+        if members is not None and members < e:  # a slice's gradient is a copy into zeros
+            e = members
+            weights, biases, late_weight = [w[:e] for w in weights], [b[:e] for b in biases], late_weight[:e]
+        h = torch.baddbmm(biases[0], x.expand(e, *x.shape), weights[0])
         if late is not None:
-            h = torch.baddbmm(h, late.expand(e, *late.shape), self.late_weight[:e])
-        for weight, bias in zip(list(self.weights)[1:], list(self.biases)[1:], strict=True):
+            h = torch.baddbmm(h, late.expand(e, *late.shape), late_weight)
+        for weight, bias in zip(weights[1:], biases[1:], strict=True):
             if self.layer_norm:
-                h = F.layer_norm(h, (self.hidden,))
-            h = torch.baddbmm(bias[:e], F.relu(h), weight[:e])
+                h = F.layer_norm(h, h.shape[-1:])
+            h = torch.baddbmm(bias, F.relu(h), weight)
         return h
 
 
-def mlp(inputs: int, hidden: int, layers: int, outputs: int, layer_norm: bool = False) -> nn.Sequential:
-    """`layers` hidden ReLU layers of width `hidden`, with LayerNorm before each ReLU if asked for."""
+def mlp(
+    inputs: int, hidden: int | Sequence[int], layers: int, outputs: int, layer_norm: bool = False
+) -> nn.Sequential:
+    """`layers` hidden ReLU layers of width `hidden` (or a width each), with LayerNorm before each ReLU if asked for."""
     parts: list[nn.Module] = []
-    for a, b in pairwise([inputs, *[hidden] * layers]):
+    widths = [inputs, *hidden_widths(hidden, layers)]
+    for a, b in pairwise(widths):
         parts += [
             nn.Linear(a, b),
             *([nn.LayerNorm(b, elementwise_affine=False)] if layer_norm else []),
             nn.ReLU(inplace=True),
         ]
-    return nn.Sequential(*parts, nn.Linear(hidden if layers else inputs, outputs))
+    return nn.Sequential(*parts, nn.Linear(widths[-1], outputs))
 
 
-Trunk = FlatTrunk | DifferenceTrunk | ConvTrunk
+Trunk = FlatTrunk | DifferenceTrunk | ConvTrunk | PixelTrunk
 
 
 class Value(nn.Module):
@@ -168,7 +222,15 @@ class Value(nn.Module):
 class Critic(nn.Module):
     """Q_1 .. Q_E (s, a, g); the members share the trunk, the action enters at the MLP."""
 
-    def __init__(self, trunk: Trunk, action_dim: int, hidden: int, layers: int, layer_norm: bool, members: int = 2):
+    def __init__(
+        self,
+        trunk: Trunk,
+        action_dim: int,
+        hidden: int | Sequence[int],
+        layers: int,
+        layer_norm: bool,
+        members: int = 2,
+    ):
         super().__init__()
         self.trunk = trunk
         self.head = StackedMLP(members, trunk.features, hidden, layers, 1, layer_norm, late=action_dim)
@@ -187,7 +249,7 @@ class Critic(nn.Module):
 class DeterministicPolicy(nn.Module):
     """tanh(MLP): actions in (-1, 1). The last layer starts small, so that no unit saturates at first."""
 
-    def __init__(self, trunk: Trunk, action_dim: int, hidden: int, layers: int):
+    def __init__(self, trunk: Trunk, action_dim: int, hidden: int | Sequence[int], layers: int):
         super().__init__()
         self.trunk = trunk
         self.head = mlp(trunk.features, hidden, layers, action_dim)

@@ -40,6 +40,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "agent": {
         "iql": "agents.iql:IQLConfig",
         "awac": "agents.awac:AWACConfig",
+        "td3": "agents.td3:TD3Config",
         "td3_bc": "agents.td3_bc:TD3BCConfig",
         "bc": "agents.bc:BCConfig",
     },

@@ -1,0 +1,146 @@
+"""TD3, goal-conditioned: twin delayed deep deterministic policy gradient (Fujimoto et al. 2018; the agent of RIG and CC-RIG).
+
+    y  = r + gamma min Q'(s', clip(pi'(s', g) + clip(noise)), g)      target smoothing, twin critics (alg. 1)
+    Q <- argmin E (y - Q_i(s, a, g))^2
+    pi <- argmax E Q_1(s, pi(s, g), g)                                every `policy_delay` steps, then the moving averages
+
+Made for practice: experience is collected with `act(explore=True)` or with a process of `agents.exploration`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from agents.agent import Agent
+from agents.networks import Critic, DeterministicPolicy, GridShape, Trunk, make_trunk
+from agents.operations import polyak, td_target
+from goals.batch import Batch
+
+
+@dataclass
+class TD3Config:
+    """Hyper-parameters of TD3: RIG's, with batches of 128 and up to 4 updates per step of the environment (facts, Agents)."""
+
+    gamma: float = 0.99
+    """discount per step"""
+    policy_delay: int = 2
+    """critic steps per policy step"""
+    target_noise: float = 0.2
+    """std of the target smoothing"""
+    noise_clip: float = 0.5
+    """bound of the target smoothing"""
+    exploration_noise: float = 0.2
+    """std of the white noise of `act(explore=True)`"""
+    target_rate: float = 1e-2
+    """of the moving averages, which move with the policy"""
+    target_clip: bool = False
+    """clamp targets to [-1 / (1 - gamma), 0]: right for rewards in [-1, 0] only"""
+    learning_rate: float = 1e-3
+    """of Adam, all networks"""
+    hidden: tuple[int, ...] = (400, 300)
+    """widths of the hidden layers of Q and policy"""
+    layer_norm: bool = False
+    """LayerNorm in Q"""
+    encoder: str = "mlp"
+    """mlp | difference (goal - latent, and the hand) | conv (spatial latents) | pixels (pictures as latents)"""
+    channels: int = 16
+    """of the conv and pixels encoders' first layer"""
+    max_grad_norm: float = 0.0
+    """clip gradients to this norm; 0: not"""
+
+    @property
+    def layers(self) -> int:
+        """Hidden layers of Q."""
+        return len(self.hidden)
+
+    @property
+    def policy_layers(self) -> int:
+        """Hidden layers of the policy."""
+        return len(self.hidden)
+
+
+class TD3(Agent):
+    """Twin delayed DDPG, goal-conditioned.
+
+    Args: config: a TD3Config, or another with its fields and `layers`, `policy_layers`; obs_dim, goal_dim, action_dim: widths;
+    grid_shape: of the latent, for the encoders that need one. Raises ValueError for an unknown encoder or what it lacks.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        obs_dim: int,
+        goal_dim: int,
+        action_dim: int,
+        grid_shape: GridShape | None = None,
+        device: str | torch.device = "cpu",
+    ):
+        super().__init__(obs_dim, goal_dim, action_dim, config.max_grad_norm)
+        self.config = c = config
+
+        def trunk() -> Trunk:
+            return make_trunk(c.encoder, obs_dim, goal_dim, grid_shape, c.channels)
+
+        self.critic = Critic(trunk(), action_dim, c.hidden, c.layers, c.layer_norm)
+        self.target_critic = Critic(trunk(), action_dim, c.hidden, c.layers, c.layer_norm).requires_grad_(False)
+        self.policy = DeterministicPolicy(trunk(), action_dim, c.hidden, c.policy_layers)
+        self.target_policy = DeterministicPolicy(trunk(), action_dim, c.hidden, c.policy_layers).requires_grad_(False)
+        self.target_critic.load_state_dict(self.critic.state_dict())
+        self.target_policy.load_state_dict(self.policy.state_dict())
+        self.to(device)
+        self.add_optimizer("critic", self.critic, c.learning_rate)
+        self.add_optimizer("policy", self.policy, c.learning_rate)
+
+    @torch.no_grad()
+    def target(self, b: Batch) -> Float[Tensor, " B"]:
+        """y, with the smoothing noise clipped to +-`noise_clip` and the smoothed action to [-1, 1]."""
+        next_action = self.target_policy(b.next_obs, b.goal)
+        noise = (self.noise_like(next_action) * self.config.target_noise).clamp_(
+            -self.config.noise_clip, self.config.noise_clip
+        )
+        next_q = self.target_critic(b.next_obs, b.goal, (next_action + noise).clamp_(-1.0, 1.0)).amin(0)
+        return td_target(b.reward, b.discount, next_q, self.config.gamma, self.config.target_clip)
+
+    def critic_loss(self, b: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Mean squared Bellman error of both critics."""
+        target = self.target(b)
+        q = self.critic(b.obs, b.goal, b.action)  # (2, B)
+        loss = (q - target).square().mean()
+        return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
+
+    def policy_loss(self, b: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """-Q_1 of the policy's action: the deterministic policy gradient."""
+        action = self.policy(b.obs, b.goal)
+        loss = -self.critic(b.obs, b.goal, action, members=1).mean()
+        return loss, {"policy_loss": loss.detach()}
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One critic step and, every `policy_delay` steps, a policy step and the moving averages; returns 0-d tensors.
+
+        The policy's metrics are there on its steps only.
+        """
+        self.step += 1
+        b = self.prepare(batch)
+        loss, metrics = self.critic_loss(b)
+        self.descend("critic", loss)
+        if self.step % self.config.policy_delay == 0:
+            loss, policy_metrics = self.policy_loss(b)
+            self.descend("policy", loss)
+            metrics |= policy_metrics
+            polyak(self.target_critic.parameters(), self.critic.parameters(), self.config.target_rate)
+            polyak(self.target_policy.parameters(), self.policy.parameters(), self.config.target_rate)
+        return metrics
+
+    @property
+    def exploration_std(self) -> float:
+        """Set by the config; the policy is deterministic."""
+        return self.config.exploration_noise  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def value(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, " B"]:
+        """min Q(s, pi(s, g), g)."""
+        obs, goal = self.scaled(obs, goal)
+        return self.critic(obs, goal, self.policy(obs, goal)).amin(0)
