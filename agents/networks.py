@@ -185,7 +185,7 @@ class StackedMLP(nn.Module):
         for weight, bias in zip(weights[1:], biases[1:], strict=True):
             if self.layer_norm:
                 h = F.layer_norm(h, h.shape[-1:])
-            h = torch.baddbmm(bias, F.relu(h), weight)
+            h = torch.baddbmm(bias, h.relu_(), weight)
         return h
 
 

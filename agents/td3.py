@@ -93,6 +93,8 @@ class TD3(Agent):
         self.to(device)
         self.add_optimizer("critic", self.critic, c.learning_rate)
         self.add_optimizer("policy", self.policy, c.learning_rate)
+        self.targets = [*self.target_critic.parameters(), *self.target_policy.parameters()]
+        self.sources = [*self.critic.parameters(), *self.policy.parameters()]
 
     @torch.no_grad()
     def target(self, b: Batch) -> Float[Tensor, " B"]:
@@ -130,8 +132,7 @@ class TD3(Agent):
             loss, policy_metrics = self.policy_loss(b)
             self.descend("policy", loss)
             metrics |= policy_metrics
-            polyak(self.target_critic.parameters(), self.critic.parameters(), self.config.target_rate)
-            polyak(self.target_policy.parameters(), self.policy.parameters(), self.config.target_rate)
+            polyak(self.targets, self.sources, self.config.target_rate)
         return metrics
 
     @property
