@@ -4,6 +4,7 @@ A reward is a callable (next_latent (B, z), goal (B, z)) -> (B,) with a `distanc
 success also have `reached` -> bool (B,). Sparse rewards are success - 1: 0 when reached, -1 otherwise.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -92,6 +93,66 @@ class ChangedCellsReward:
         return self.reached(next_latent, goal).float() - 1.0
 
 
+class MahalanobisReward:
+    """-scale * ||z' - g||_A = -scale * sqrt(sum_i a_i (z'_i - g_i)^2) (RIG, eq. 3). It has no notion of success.
+
+    A is one diagonal for all goals, since a relabeled or imagined goal has no posterior of its own: the encoder's mean precision
+    (`mean_precision`), which is RIG's "log probability", or the data's inverse variance (`inverse_variance`).
+    Args: precision (z,), finite and >= 0. Raises ValueError otherwise.
+    """
+
+    def __init__(self, precision: Tensor, scale: float = 1.0):
+        if precision.ndim != 1 or not bool((torch.isfinite(precision) & (precision >= 0)).all()):
+            raise ValueError(
+                f"the precision must be a vector of finite numbers >= 0, got shape {tuple(precision.shape)}"
+            )
+        self.root, self.scale = precision.detach().float().sqrt(), scale
+
+    def distance(self, next_latent: Float[Tensor, "B z"], goal: Float[Tensor, "B z"]) -> Float[Tensor, " B"]:
+        """Mahalanobis distance, in standard deviations."""
+        return torch.linalg.vector_norm((next_latent - goal).mul_(self.root), dim=1)
+
+    def __call__(self, next_latent: Float[Tensor, "B z"], goal: Float[Tensor, "B z"]) -> Float[Tensor, " B"]:
+        return -self.scale * self.distance(next_latent, goal)
+
+
+class LogProbReward(MahalanobisReward):
+    """-scale * ||z' - g||_A^2 / 2: log q(g | s') itself, less its constant, where A is the encoder's precision (RIG, sec. 2.4.2)."""
+
+    def __call__(self, next_latent: Float[Tensor, "B z"], goal: Float[Tensor, "B z"]) -> Float[Tensor, " B"]:
+        return -0.5 * self.scale * self.distance(next_latent, goal).square()
+
+
+def mean_precision(log_var: Float[Tensor, "N z"]) -> Float[Tensor, " z"]:
+    """Mean of exp(-log variance) over the posteriors of N states, as the `posterior` of a variational model gives them."""
+    return (-log_var.detach()).exp().mean(0)
+
+
+def inverse_variance(latents: Float[Tensor, "N z"], floor: float = 1e-6) -> Float[Tensor, " z"]:
+    """1 / variance of each dimension over N >= 2 latents (variance >= floor): the distance in the data's own spread."""
+    return 1.0 / latents.var(0).clamp(min=floor)
+
+
+class PixelReward:
+    """-scale * mean squared difference of the pictures, intensities in [0, 1] (RIG's HER baseline). It has no notion of success.
+
+    Args: decode: (latents (B, z)) -> pictures (B, ...), for latents; None where the stored states are pictures themselves.
+    """
+
+    def __init__(self, decode: Callable[[Tensor], Tensor] | None = None, scale: float = 1.0):
+        self.decode, self.scale = decode, scale
+
+    @torch.no_grad()
+    def distance(self, next_latent: Float[Tensor, "B z"], goal: Float[Tensor, "B z"]) -> Float[Tensor, " B"]:
+        """Mean over pixels and colours of the squared difference."""
+        if self.decode is not None:
+            next_latent, goal = self.decode(torch.cat([next_latent, goal])).flatten(1).chunk(2)
+        return (next_latent - goal).square_().mean(1)
+
+    def __call__(self, next_latent: Float[Tensor, "B z"], goal: Float[Tensor, "B z"]) -> Float[Tensor, " B"]:
+        return -self.scale * self.distance(next_latent, goal)
+
+
 def lag_distances(replay: Replay, reward: Reward, lag: int, n: int, generator: torch.Generator) -> Float[Tensor, " m"]:
     """Distances, as `reward` measures them, between frames exactly `lag` steps apart in one episode.
 
@@ -120,7 +181,7 @@ class RewardConfig:
     """Which reward, and its threshold: fixed, or calibrated from data where negative."""
 
     kind: str = "sparse"
-    """sparse | dense | changed_cells"""
+    """sparse | dense | mahalanobis | log_prob | pixel | changed_cells"""
     epsilon: float = -1.0
     """threshold of `sparse` in latent units; negative: calibrate"""
     tolerance: int = -1
@@ -128,7 +189,7 @@ class RewardConfig:
     delta: float = 1e-3
     """a cell has changed when its code vectors lie more than this apart"""
     scale: float = 1.0
-    """of `dense`"""
+    """of `dense`, `mahalanobis`, `log_prob` and `pixel`"""
     lag: int = 3
     """calibration: steps between the two frames"""
     quantile: float = 0.5
@@ -141,10 +202,15 @@ def make_reward(
     replay: Replay | None = None,
     generator: torch.Generator | None = None,
     samples: int = 4096,
-) -> SparseReward | DenseReward | ChangedCellsReward:
-    """The reward a config describes; a negative threshold is calibrated on `replay`.
+    precision: Tensor | None = None,
+    decode: Callable[[Tensor], Tensor] | None = None,
+    pictures: bool = False,
+) -> SparseReward | DenseReward | ChangedCellsReward | MahalanobisReward | PixelReward:
+    """The reward a config describes; a negative threshold, or a precision that is not given, is calibrated on `replay`.
 
-    Raises ValueError for an unknown kind, a missing grid shape, or calibration without replay and generator.
+    Args: precision (z,): of `mahalanobis` and `log_prob`, see `mean_precision`; by default `inverse_variance` of the replay's
+    latents; decode: latents -> pictures, for `pixel`; pictures: the states are pictures, so that `pixel` decodes nothing.
+    Raises ValueError for an unknown kind, a missing grid shape or decoder, or calibration without replay and generator.
     """
 
     def threshold(probe: Reward) -> float:
@@ -156,10 +222,26 @@ def make_reward(
         return DenseReward(config.scale)
     if config.kind == "sparse":
         return SparseReward(config.epsilon if config.epsilon >= 0 else threshold(SparseReward(0.0)))
+    if config.kind in ("mahalanobis", "log_prob"):
+        if precision is None and (replay is None or generator is None):
+            raise ValueError(
+                f"reward {config.kind}: give it a precision (z,), or a replay and a generator to calibrate one"
+            )
+        if precision is None:
+            precision = inverse_variance(replay.latent(replay.rows_of_scene(None, samples, generator)))  # type: ignore[union-attr, arg-type]
+        return (LogProbReward if config.kind == "log_prob" else MahalanobisReward)(precision, config.scale)
+    if config.kind == "pixel":
+        if (decode is None) != pictures:
+            raise ValueError(
+                "reward pixel: give it either the model's decoder, or pictures=True where states are pictures"
+            )
+        return PixelReward(decode, config.scale)
     if config.kind == "changed_cells":
         if grid_shape is None:
             raise ValueError("reward changed_cells: the latent has no grid shape")
         probe = ChangedCellsReward(0, grid_shape, config.delta)
         tolerance = config.tolerance if config.tolerance >= 0 else round(threshold(probe))
         return ChangedCellsReward(tolerance, grid_shape, config.delta)
-    raise ValueError(f"unknown reward {config.kind!r}: choose sparse, dense or changed_cells")
+    raise ValueError(
+        f"unknown reward {config.kind!r}: choose sparse, dense, mahalanobis, log_prob, pixel or changed_cells"
+    )

@@ -7,11 +7,16 @@ from goals.replay import Replay
 from goals.rewards import (
     ChangedCellsReward,
     DenseReward,
+    LogProbReward,
+    MahalanobisReward,
+    PixelReward,
     RewardConfig,
     SparseReward,
     calibrate_epsilon,
+    inverse_variance,
     lag_distances,
     make_reward,
+    mean_precision,
 )
 from goals.samplers import FixedGoals, PriorGoals, ReplayGoals, pick_novel
 
@@ -32,6 +37,51 @@ def test_sparse_is_success_minus_one() -> None:
 
 def test_dense_is_minus_the_distance() -> None:
     assert DenseReward(2.0)(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2)).tolist() == [-10.0]
+
+
+def test_mahalanobis_weighs_each_dimension_by_its_precision() -> None:
+    nxt, goal = torch.tensor([[3.0, 4.0], [0.0, 2.0]]), torch.tensor([[0.0, 0.0], [1.0, 2.0]])
+    reward = MahalanobisReward(torch.tensor([4.0, 0.25]), 2.0)
+    assert reward.distance(nxt, goal).tolist() == pytest.approx([(4 * 9 + 0.25 * 16) ** 0.5, 2.0])
+    assert reward(nxt, goal).tolist() == pytest.approx([-2 * 40**0.5, -4.0])
+    assert torch.equal(
+        MahalanobisReward(torch.ones(2))(nxt, goal), DenseReward()(nxt, goal)
+    )  # A = I is RIG's own reward
+    assert nxt.tolist() == [[3.0, 4.0], [0.0, 2.0]]
+    for bad in (torch.tensor([1.0, -1.0]), torch.tensor([1.0, torch.inf]), torch.ones(1, 2)):
+        with pytest.raises(ValueError, match="precision"):
+            MahalanobisReward(bad)
+
+
+def test_log_prob_is_the_gaussian_log_density_less_its_constant() -> None:
+    std = torch.tensor([0.5, 2.0])
+    density = torch.distributions.Normal(torch.zeros(2), std)
+    nxt, goal = torch.randn(5, 2), torch.randn(5, 2)
+    expected = density.log_prob(goal - nxt).sum(1) - density.log_prob(torch.zeros(2)).sum()
+    precision = mean_precision((2 * std.log()).expand(9, 2))
+    assert torch.allclose(LogProbReward(precision)(nxt, goal), expected, atol=1e-5)
+    # the mean of precisions, not the precision of the mean: (1 / 1 + 1 / .25) / 2
+    assert mean_precision(torch.tensor([[1.0], [0.25]]).log()).tolist() == pytest.approx([2.5])
+
+
+def test_inverse_variance_is_of_the_data_and_bounded() -> None:
+    latents = torch.tensor([[0.0, 1.0], [2.0, 1.0], [4.0, 1.0]])
+    assert inverse_variance(latents, 1e-3).tolist() == pytest.approx([0.25, 1000.0])
+
+
+def test_pixel_reward_is_the_mean_squared_difference_of_pictures() -> None:
+    nxt, goal = torch.tensor([[0.0, 1.0, 0.5, 0.5]]), torch.tensor([[1.0, 1.0, 0.5, 0.0]])
+    assert PixelReward()(nxt, goal).tolist() == pytest.approx([-1.25 / 4])
+    assert nxt[0, 0] == 0.0 and goal[0, 0] == 1.0
+    seen = []
+
+    def decode(z: torch.Tensor) -> torch.Tensor:
+        seen.append(len(z))
+        return z[:, :, None, None] * torch.ones(1, 2, 3, 3)
+
+    z, g = torch.tensor([[1.0, 0.0], [0.5, 0.5]], requires_grad=True), torch.tensor([[0.0, 0.0], [0.5, 0.0]])
+    reward = PixelReward(decode, scale=10.0)(z, g)
+    assert reward.tolist() == pytest.approx([-5.0, -1.25]) and seen == [4] and not reward.requires_grad
 
 
 def test_changed_cells_counts_cells_not_distance() -> None:
@@ -68,6 +118,19 @@ def test_a_config_becomes_its_reward() -> None:
         make_reward(RewardConfig(), None)
     with pytest.raises(ValueError, match="no grid shape"):
         make_reward(RewardConfig(kind="changed_cells"), None, walk(), g)
+    spread = make_reward(RewardConfig(kind="mahalanobis", scale=2.0), None, walk(), g)
+    assert isinstance(spread, MahalanobisReward) and spread.scale == 2.0
+    assert spread.root[0].item() == pytest.approx(
+        (0.25 * (50**2 - 1) / 12) ** -0.5, rel=0.05
+    )  # uniform on 50 places .5 apart
+    exact = make_reward(RewardConfig(kind="log_prob"), None, precision=torch.tensor([4.0, 9.0]))
+    assert isinstance(exact, LogProbReward) and exact.root.tolist() == [2.0, 3.0]
+    assert isinstance(make_reward(RewardConfig(kind="pixel"), None, decode=lambda z: z), PixelReward)
+    assert isinstance(make_reward(RewardConfig(kind="pixel"), None, pictures=True), PixelReward)
+    with pytest.raises(ValueError, match="reward log_prob: give it a precision"):
+        make_reward(RewardConfig(kind="log_prob"), None)
+    with pytest.raises(ValueError, match="reward pixel: give it either"):
+        make_reward(RewardConfig(kind="pixel"), None)
     with pytest.raises(ValueError, match="unknown reward 'sprase'"):
         make_reward(RewardConfig(kind="sprase"), None)
 
