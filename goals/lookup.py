@@ -44,6 +44,23 @@ class CodebookLookup:
         out.unflatten(1, (-1, codes.shape[1])).copy_(buffer.unflatten(1, codes.shape).transpose(0, 1))
 
 
+class PictureLookup:
+    """Pictures as latents, for learning from pixels: uint8 intensities, flattened, to float in [0, 1].
+
+    `dtype` tells the replay to store its states as bytes (a 48 x 48 picture: 6,912).
+    """
+
+    dtype = torch.uint8
+
+    def __call__(self, codes: Int[Tensor, "B cells"]) -> Float[Tensor, "B cells"]:
+        """Intensities in [0, 1]."""
+        return codes / 255.0
+
+    def into(self, codes: Tensor, out: Float[Tensor, "B cells"]) -> None:
+        """Write them into `out`, which may be a column slice of a wider tensor."""
+        out.copy_(codes).div_(255.0)
+
+
 def writer(lookup: Lookup) -> Callable[[Tensor, Tensor], None]:
     """The (codes, out) -> None form of a lookup: its own `into`, else a copy of what it returns."""
     into = getattr(lookup, "into", None)

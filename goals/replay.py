@@ -24,7 +24,8 @@ class Replay:
         capacity: rows (observations, final ones included) it can hold.
         cells: width of the stored state: code indices per image with a `lookup`, else the latent's own dimension.
         proprio_dim, action_dim: widths of the other columns (proprio_dim may be 0).
-        lookup: (codes (B, cells)) -> latents (B, z). Given, the state is stored as int16 codes; None, as float32 latents.
+        lookup: (codes (B, cells)) -> latents (B, z). Given, the state is stored as int16 codes (or as its
+            `dtype`: bytes for pictures); None, as float32 latents.
         device: where the columns live. Generators given to sampling methods must be on the same device.
     """
 
@@ -39,7 +40,7 @@ class Replay:
     ):
         self.capacity, self.cells, self.lookup, self.device = capacity, cells, lookup, torch.device(device)
         self.proprio_dim, self.action_dim = proprio_dim, action_dim
-        self.dtype = torch.float32 if lookup is None else torch.int16
+        self.dtype = torch.float32 if lookup is None else getattr(lookup, "dtype", torch.int16)
         self.codes = torch.zeros(capacity, cells, dtype=self.dtype, device=device)
         self.proprio = torch.zeros(capacity, proprio_dim, device=device)
         self.action = torch.zeros(capacity, action_dim, device=device)
@@ -145,7 +146,46 @@ class Replay:
                 None if pool is None else int(pool[e]),
             )
 
+    def replace_latents(self, latents: Float[Tensor, "rows z"], goals: Float[Tensor, "e z"] | None = None) -> None:
+        """Swap every stored latent and every episode's original goal at once, when the model that encodes them has moved (RIG).
+
+        After it no latent of the old model is left: nothing here mixes the two. A sampler's pool of imagined goals is not here;
+        assign it anew. `version` grows.
+
+        Args: latents of the rows 0 .. used_rows - 1 in their order (rows of episodes that dropped out included: anything); goals
+        of the live episodes, oldest first (of episodes without one: anything). Keep pictures beside the rows by `episode_rows`.
+        Raises ValueError, having changed nothing, for a replay of codes, other shapes, numbers that are not finite, or goals that
+        are missing.
+        """
+        if self.lookup is not None:
+            raise ValueError("this replay stores codes: only one that stores latents (lookup=None) can replace them")
+        live = self.live_slots()
+        self._check("latents", latents, (self.used_rows, self.cells))
+        if goals is None and bool(self.episode_has_goal[live].any()):
+            raise ValueError("some episodes have an original goal: give goals= too, encoded by the same model")
+        if goals is not None:
+            self._check("goals", goals, (self.episodes, self.cells))
+        for name, value in (("latents", latents), ("goals", goals)):
+            if value is not None and not bool(torch.isfinite(value).all()):
+                raise ValueError(f"the new {name} hold numbers that are not finite")
+        self.codes[: self.used_rows] = self._stored(latents)
+        if goals is not None:
+            self.episode_goal[live] = self._stored(goals)
+        self.version += 1
+
     # ---------------------------------------------------------------- reading
+    def episode_rows(self, episode: int) -> slice:
+        """Rows of a live episode, final observation included: where columns kept beside the replay, as pictures, put its own.
+
+        Raises ValueError for an episode that dropped out or never was.
+        """
+        if not self.oldest <= episode < self.next_episode:
+            raise ValueError(
+                f"episode {episode} is not live: the live ones are {self.oldest} .. {self.next_episode - 1}"
+            )
+        slot = episode % self.episode_start.shape[0]
+        return slice(int(self.episode_start[slot]), int(self.episode_end[slot]))
+
     def sample_rows(self, n: int, generator: torch.Generator) -> Int[Tensor, " n"]:
         """Rows of n valid transitions, uniform with replacement. Raises ValueError when there are none."""
         if self.transitions == 0:
@@ -235,8 +275,9 @@ class Replay:
             raise ValueError(f"{name} of an episode has shape {tuple(value.shape)}, expected {shape}")
 
     def _stored(self, codes: Tensor) -> Tensor:
-        if self.lookup is not None and not 0 <= int(codes.min()) <= int(codes.max()) < 2**15:
-            raise ValueError(f"codes must lie in [0, 32767], got [{int(codes.min())}, {int(codes.max())}]")
+        if self.lookup is not None and not 0 <= int(codes.min()) <= int(codes.max()) <= torch.iinfo(self.dtype).max:
+            top = torch.iinfo(self.dtype).max
+            raise ValueError(f"codes must lie in [0, {top}], got [{int(codes.min())}, {int(codes.max())}]")
         return codes.to(self.device, self.dtype)
 
     def _make_room(self, rows: int) -> int:

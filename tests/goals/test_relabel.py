@@ -121,3 +121,55 @@ def test_two_replays_share_a_batch_exactly(share: float, second: int) -> None:
     assert torch.equal(batch.obs[:, 0] >= 50_000, torch.arange(100) >= 100 - second)
     with pytest.raises(ValueError, match="share"):
         MixedSampler(offline, online, 1.5).sample(10, torch.Generator())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("by_scene", [True, False])
+def test_relabeled_goals_keep_their_transitions_context(kind: str, by_scene: bool) -> None:
+    """CC-RIG: a latent is (z_t, z_c) and z_c belongs to the episode, so a goal of any kind has its transition's z_c (sec. 3.4.2).
+
+    `random` keeps it with random_scope=scene where a scene is one context, and not from the whole buffer.
+    """
+    g = torch.Generator().manual_seed(0)
+    replay, contexts = Replay(300, 5, 1, 1), torch.randn(4 if by_scene else 40, 2, generator=g)
+
+    def with_context(z: torch.Tensor, c: int) -> torch.Tensor:
+        return torch.cat([z, contexts[c].expand(*z.shape[:-1], 2)], -1)
+
+    for e in range(40):  # more than the ring holds
+        rows, c = 5 + e % 9, e % len(contexts)
+        replay.add_episode(with_context(torch.randn(rows, 3, generator=g), c), torch.zeros(rows, 1), torch.zeros(rows, 1),
+                           goal=with_context(torch.randn(3, generator=g), c), scene=c)  # fmt: skip
+    imagined = torch.stack([with_context(torch.randn(6, 3, generator=g), c) for c in range(len(contexts))])
+    mixture = Mixture(**{name: float(name == kind) for name in KINDS})  # type: ignore[arg-type]
+    sampler = HindsightSampler(replay, mixture, DenseReward(), imagined)
+    batch = sampler.sample(500, g)
+    assert torch.equal(batch.goal[:, 3:], batch.obs[:, 3:5]) and torch.equal(batch.goal[:, 3:], batch.next_obs[:, 3:5])
+    assert batch.goal[:, 3].unique().numel() > 3  # several contexts, each its own
+    assert not torch.equal(batch.goal[:, :3], batch.obs[:, :3])
+    assert torch.allclose(
+        batch.reward, -(batch.goal[:, :3] - batch.next_obs[:, :3]).norm(dim=1)
+    )  # the context costs nothing
+    if kind == "random":
+        sampler.mixture.random_scope = "buffer"
+        batch = sampler.sample(500, g)
+        assert not torch.equal(batch.goal[:, 3:], batch.obs[:, 3:5])
+
+
+def test_replaced_latents_are_what_a_sampler_then_draws() -> None:
+    replay = line_replay()
+    sampler = HindsightSampler(replay, Mixture(0.2, 0.3, 0.2, 0.2, 0.1), DenseReward(), pool())
+    sampler.sample(50, torch.Generator().manual_seed(0))
+    fresh = lambda old: 0.5 * old + 7  # noqa: E731
+    replay.replace_latents(fresh(replay.codes[: replay.used_rows]), fresh(replay.episode_goal[replay.live_slots()]))
+    sampler.pool = fresh(pool())
+    plain = (
+        HindsightSampler(line_replay(), sampler.mixture, DenseReward(), pool())
+        .sample(50, torch.Generator().manual_seed(1))
+        .clone()
+    )
+    batch = sampler.sample(50, torch.Generator().manual_seed(1))
+    assert torch.equal(batch.goal, fresh(plain.goal)) and torch.equal(
+        batch.next_obs[:, :2], fresh(plain.next_obs[:, :2])
+    )
+    assert torch.allclose(batch.reward, 0.5 * plain.reward, rtol=1e-4)

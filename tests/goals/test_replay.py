@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from goals.lookup import CodebookLookup
-from goals.relabel import future_rows
+from goals.lookup import CodebookLookup, PictureLookup
+from goals.relabel import HindsightSampler, Mixture, future_rows
 from goals.replay import Replay
+from goals.rewards import DenseReward
 
 
 def serial_episode(replay: Replay, number: int, rows: int, **kwargs: object) -> None:
@@ -145,3 +146,68 @@ def test_wrong_inputs_are_named() -> None:
         Replay(11, 2, 1, 1).load_state_dict(replay.state_dict())
     with pytest.raises(ValueError, match=r"codes is torch.float32 \(0, 2\)"):
         Replay(10, 3, 1, 1).load_state_dict(replay.state_dict())
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_replacing_latents_leaves_none_of_the_old_model(seed: int) -> None:
+    """Pictures (episode, time) are kept beside the rows and encoded twice: z = picture, then z = -2 picture - 1."""
+    g = torch.Generator().manual_seed(seed)
+    replay, pictures, goals = Replay(60, 2, 0, 1), torch.full((60, 2), torch.nan), {}
+    for number in range(int(torch.randint(1, 40, (), generator=g))):
+        rows = int(torch.randint(2, 15, (), generator=g))
+        picture = torch.stack([torch.full((rows,), float(number)), torch.arange(rows).float()], 1)
+        goals[number] = torch.tensor([1000.0 + number, 0.0])
+        episode = replay.add_episode(picture, torch.zeros(rows, 0), torch.zeros(rows, 1), goal=goals[number])
+        pictures[replay.episode_rows(episode)] = picture
+
+    def moved(picture: torch.Tensor) -> torch.Tensor:
+        return -2 * picture - 1
+
+    live = list(range(replay.oldest, replay.next_episode))
+    version = replay.version
+    replay.replace_latents(moved(pictures[: replay.used_rows]), torch.stack([moved(goals[e]) for e in live]))
+    assert replay.version > version
+    rows, slots = replay.sample_rows(400, g), replay.live_slots()
+    for at in (rows, rows + 1, replay.rows_of_scene(None, 400, g)):
+        assert torch.equal(replay.latent(at), moved(pictures[at]))
+        assert torch.equal(replay.latent(at)[:, 0], moved(replay.episode[at].float()))
+    assert torch.equal(replay.episode_goal[slots], torch.stack([moved(goals[e]) for e in live]))
+    serial_number = replay.next_episode  # and the ring goes on
+    added = replay.add_episode(torch.zeros(3, 2), torch.zeros(3, 0), torch.zeros(3, 1))
+    assert added == serial_number and (replay.latent(torch.arange(60)[replay.episode_rows(added)]) == 0).all()
+
+
+def test_a_replacement_that_does_not_fit_changes_nothing() -> None:
+    replay = Replay(20, 2, 0, 1)
+    for e in range(2):
+        replay.add_episode(torch.rand(4, 2), torch.zeros(4, 0), torch.zeros(4, 1), goal=torch.rand(2) if e else None)
+    before = {name: value.clone() for name, value in replay.state_dict().items()}
+    new, goals = torch.rand(8, 2), torch.rand(2, 2)
+    for latents, aims, words in [
+        (new[:7], goals, r"latents of an episode has shape|latents .* \(7, 2\), expected \(8, 2\)"),
+        (new, None, "give goals= too"),
+        (new, goals[:1], r"\(1, 2\), expected \(2, 2\)"),
+        (new.clone().fill_(torch.nan), goals, "the new latents hold numbers that are not finite"),
+        (new, goals / 0, "the new goals hold numbers that are not finite"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            replay.replace_latents(latents, aims)
+    assert all(torch.equal(value, before[name]) for name, value in replay.state_dict().items())
+    with pytest.raises(ValueError, match="stores codes"):
+        Replay(20, 4, 0, 1, CodebookLookup(torch.randn(4, 2))).replace_latents(torch.zeros(0, 4))
+    with pytest.raises(ValueError, match=r"episode 2 is not live: the live ones are 0 \.\. 1"):
+        replay.episode_rows(2)
+
+
+def test_pictures_are_stored_as_bytes_and_read_as_intensities() -> None:
+    replay = Replay(10, 12, 1, 1, PictureLookup())
+    pictures = torch.randint(256, (5, 12), dtype=torch.uint8)
+    replay.add_episode(pictures, torch.ones(5, 1), torch.zeros(4, 1), goal=pictures[0])
+    assert replay.codes.dtype == replay.episode_goal.dtype == torch.uint8 and replay.obs_dim == 13
+    assert torch.allclose(replay.observation(torch.arange(5)), torch.cat([pictures / 255, torch.ones(5, 1)], 1))
+    batch = HindsightSampler(replay, Mixture(original=1.0, future=0.0), DenseReward()).sample(
+        6, torch.Generator().manual_seed(0)
+    )
+    assert torch.allclose(batch.goal, (pictures[0] / 255).expand(6, 12)) and (batch.obs[:, 12] == 1).all()
+    with pytest.raises(ValueError, match=r"codes must lie in \[0, 255\], got \[0, 256\]"):
+        replay.add_episode(torch.full((5, 12), 256) * torch.eye(5, 12).long(), torch.ones(5, 1), torch.zeros(4, 1))
