@@ -81,7 +81,8 @@ class ConvTrunk(nn.Module):
 class PixelTrunk(nn.Module):
     """Three strided convolutions over the pictures of observation and goal, stacked on channels, then proprio (RIG's VAE, k5s3 k3s2 k3s2).
 
-    Args: picture_shape (c, h, w) of the flattened "(c h w)" pictures, numbers in [0, 1]; obs is [picture | proprio]; channels of
+    Args: picture_shape (c, h, w) of the flattened "(c h w)" pictures, numbers in [0, 1], of which .5 is taken (uncentred,
+    a policy's rectifiers die together and it no longer sees its goal); obs is [picture | proprio]; channels of
     the first convolution (the others have twice as many; RIG: 16). A side has at least 23 pixels: 48 become a grid of 3 x 3.
     Raises ValueError where the picture does not have goal_dim numbers or is too small.
     """
@@ -105,7 +106,7 @@ class PixelTrunk(nn.Module):
 
     def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "B f"]:
         picture, proprio = obs[:, : goal.shape[1]], obs[:, goal.shape[1] :]
-        x = torch.cat([picture, goal], 1).unflatten(1, (-1, *self.picture_shape[1:]))  # (B, 2c, h, w)
+        x = torch.cat([picture, goal], 1).sub_(0.5).unflatten(1, (-1, *self.picture_shape[1:]))  # (B, 2c, h, w)
         x = self.convolutions(x).flatten(1)
         return torch.cat([x, proprio], 1) if proprio.shape[1] else x
 
@@ -175,10 +176,11 @@ class StackedMLP(nn.Module):
         self, x: Float[Tensor, "B i"], late: Float[Tensor, "B l"] | None = None, members: int | None = None
     ) -> Float[Tensor, "E B o"]:
         """Outputs of the first `members` members (default: all)."""
-        weights, biases, late_weight, e = [*self.weights], [*self.biases], self.late_weight, len(self.late_weight)
-        if members is not None and members < e:  # a slice's gradient is a copy into zeros
-            e = members
-            weights, biases, late_weight = [w[:e] for w in weights], [b[:e] for b in biases], late_weight[:e]
+        e = members or len(self.late_weight)
+        layers: list[Tensor] = [*self.weights, *self.biases, self.late_weight]
+        if e < len(self.late_weight):  # else no slice, whose gradient would be a copy into zeros
+            layers = [layer[:e] for layer in layers]
+        weights, biases, late_weight = layers[: len(self.weights)], layers[len(self.weights) : -1], layers[-1]
         h = torch.baddbmm(biases[0], x.expand(e, *x.shape), weights[0])
         if late is not None:
             h = torch.baddbmm(h, late.expand(e, *late.shape), late_weight)
@@ -189,9 +191,7 @@ class StackedMLP(nn.Module):
         return h
 
 
-def mlp(
-    inputs: int, hidden: int | Sequence[int], layers: int, outputs: int, layer_norm: bool = False
-) -> nn.Sequential:
+def mlp(inputs: int, hidden: int | Sequence[int], layers: int, outputs: int, layer_norm: bool = False) -> nn.Sequential:
     """`layers` hidden ReLU layers of width `hidden` (or a width each), with LayerNorm before each ReLU if asked for."""
     parts: list[nn.Module] = []
     widths = [inputs, *hidden_widths(hidden, layers)]

@@ -51,6 +51,10 @@ class TD3Config:
     max_grad_norm: float = 0.0
     """clip gradients to this norm; 0: not"""
 
+    def __post_init__(self) -> None:
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError(f"hidden must name the width of at least one layer, got {self.hidden}")
+
     @property
     def layers(self) -> int:
         """Hidden layers of Q."""

@@ -209,10 +209,10 @@ def pretrain_config(run: str) -> dict[str, Any]:
 
 
 def make_agent(name: str, config: Any, eyes: Eyes, action_dim: int, device: torch.device) -> Agent:
-    """A fresh agent for these eyes."""
+    """A fresh agent for these eyes. Raises ValueError where its encoder needs a grid and the latent is flat."""
     obs_dim = eyes.latent_dim + (2 if eyes.proprio else 0)
     build: Any = AGENTS[name][0]
-    agent: Agent = build(config, obs_dim, eyes.latent_dim, action_dim, eyes.model.grid_shape, device)
+    agent: Agent = build(config, obs_dim, eyes.latent_dim, action_dim, getattr(eyes.model, "grid_shape", None), device)
     return agent
 
 

@@ -16,6 +16,8 @@ CASES = [
     ("iql", {}),
     ("iql", {"extraction": "ddpg_bc", "encoder": "conv"}),
     ("iql", {"policy_std": 0.0, "layer_norm": False, "max_grad_norm": 0.5}),
+    ("td3", {"hidden": (24, 16)}),
+    ("td3", {"hidden": (24, 16), "encoder": "conv", "layer_norm": True, "max_grad_norm": 0.5}),
     ("td3_bc", {}),
     ("td3_bc", {"encoder": "conv", "layer_norm": False, "max_grad_norm": 0.5}),
     ("awac", {}),
