@@ -48,7 +48,7 @@ class Agent(nn.Module):
         self.goal_scale.fill_(1.0 / spread)
         self.goal_shift.copy_(-mean / spread)
         proprio = obs[:, self.goal_dim :]
-        std = proprio.std(0).clamp(min=floor)
+        std = proprio.std(0).clamp(min=floor) if proprio.shape[1] else proprio[0]
         self.obs_scale.copy_(torch.cat([self.goal_scale, 1.0 / std]))
         self.obs_shift.copy_(torch.cat([self.goal_shift, -proprio.mean(0) / std]))
 

@@ -7,7 +7,7 @@ A lookup is any callable (codes (B, cells) int64) -> latent (B, z) float32, such
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 Lookup = Callable[[Tensor], Tensor]
@@ -52,7 +52,7 @@ class PictureLookup:
 
     dtype = torch.uint8
 
-    def __call__(self, codes: Int[Tensor, "B cells"]) -> Float[Tensor, "B cells"]:
+    def __call__(self, codes: Integer[Tensor, "B cells"]) -> Float[Tensor, "B cells"]:
         """Intensities in [0, 1]."""
         return codes / 255.0
 

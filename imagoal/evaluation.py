@@ -8,7 +8,8 @@ import torch
 from agents.agent import Agent
 from envs.simulation import outcome_success
 from envs.tabletop import TabletopBatch
-from imagoal.rollout import Eyes, Rollout, roll_out
+from imagoal.rollout import Rollout, roll_out
+from imagoal.sight import Eyes
 from imagoal.stats import success_interval
 
 FIRST_SEED = 1_000_000  # of evaluation episodes; practice draws its starts below

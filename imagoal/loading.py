@@ -21,8 +21,8 @@ from imagoal.compose import own
 from imagoal.config import PicturesConfig, TrainConfig
 from imagoal.errors import UserError, explained
 from imagoal.progress import progress
-from imagoal.rollout import Eyes
 from imagoal.run import latest_checkpoint, read_config
+from imagoal.sight import Eyes
 from vision import load
 from vision.data import first_rows
 from vision.encoding import encode_dataset, fingerprint, open_encoded, write_encoded

@@ -1,109 +1,124 @@
 """Episodes in lockstep: every copy of the scene steps at once, and each picture is encoded exactly once."""
 
-from typing import Any, NamedTuple
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from agents.agent import Agent
-from envs.tabletop import TabletopBatch
-from goals.lookup import CodebookLookup
+from imagoal.sight import Sight
 from planning import SubgoalFollower
-from vision.images import to_uint8
-from vision.protocols import CodeModel
-
-
-class Eyes:
-    """The frozen latent model as the loops use it: pictures -> codes -> latents, codes by table lookup.
-
-    Args:
-        model: the trained model, put into evaluation mode.
-        proprio: whether the policy reads the hand's position beside the latent.
-    """
-
-    def __init__(self, model: CodeModel, proprio: bool = True, device: str | torch.device = "cpu") -> None:
-        self.model: Any = model.eval().to(device)  # type: ignore[attr-defined]
-        self.proprio, self.device = proprio, torch.device(device)
-        self.lookup = CodebookLookup(model.codebook.detach())
-        self.cells = model.grid_shape[1] * model.grid_shape[2]
-        self.latent_dim = model.latent_dim
-
-    @torch.no_grad()
-    def codes(self, images: np.ndarray) -> Tensor:
-        """Codes (n, cells) int64 of pictures (n, H, W, 3) uint8."""
-        return self.model.codes(torch.from_numpy(np.ascontiguousarray(images)).to(self.device)).flatten(1)
-
-    def latents(self, codes: Tensor) -> Tensor:
-        """Latents (n, z) of codes (n, cells)."""
-        return self.lookup(codes.long())
-
-    @torch.no_grad()
-    def pictures(self, codes: Tensor) -> np.ndarray:
-        """Decoded pictures (n, H, W, 3) uint8 of codes (n, cells)."""
-        return to_uint8(self.model.decode(self.latents(codes))).cpu().numpy()
-
-    def observation(self, latents: Tensor, proprio: np.ndarray) -> Tensor:
-        """What the policy sees, (n, z [+ 2])."""
-        if not self.proprio:
-            return latents
-        return torch.cat([latents, torch.from_numpy(proprio).to(self.device)], -1)
 
 
 class Rollout(NamedTuple):
     """n episodes of T steps. `states` are ground truth, for judging only."""
 
-    codes: Tensor  # (n, T + 1, cells) int64
+    codes: Tensor  # (n, T + 1, cells), as stored
     proprio: Tensor  # (n, T + 1, p)
     action: Tensor  # (n, T, a)
     states: np.ndarray  # (n, T + 1, s)
     images: np.ndarray | None  # (n, T + 1, H, W, 3) uint8, where kept
 
 
+class World(Protocol):
+    """Copies of scenes stepped in lockstep: `envs.tabletop.TabletopBatch`, `envs.worlds.World`."""
+
+    n: int
+    action_dim: int
+
+    def reset(self, states: np.ndarray) -> None: ...
+    def step(self, actions: np.ndarray) -> None: ...
+    def states(self) -> np.ndarray: ...
+    def images(self) -> np.ndarray: ...
+
+
+class Noise(Protocol):
+    """An exploration process of `agents.exploration`."""
+
+    def step(self, generator: torch.Generator | None = None) -> Tensor: ...
+
+
+class Clock:
+    """Seconds spent in each part of a loop."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Add the time of the block to a part."""
+        began = time.perf_counter()
+        yield
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began
+
+
 @torch.no_grad()
 def roll_out(
-    world: TabletopBatch,
-    agent: Agent,
-    eyes: Eyes,
+    world: World,
+    agent: Agent | None,
+    eyes: Sight,
     starts: np.ndarray,
     goal: Tensor | SubgoalFollower,
     horizon: int,
     explore: bool = False,
     generator: torch.Generator | None = None,
     keep_images: bool = False,
+    noise: Noise | None = None,
+    clock: Clock | None = None,
 ) -> Rollout:
     """Runs one episode in every copy of the world.
 
     Args:
+        agent: None: it does nothing but explore.
         starts: states (n, s) the copies are put in.
         goal: latents (n, z); or a follower of subgoals, one plan per copy.
         horizon: T, steps.
-        explore: whether the agent adds its noise, drawn from `generator`.
+        explore: whether the agent adds its own noise, drawn from `generator`.
+        noise: added to the actions (n, a), which are then clipped to [-1, 1].
+        clock: gets the seconds of physics, rendering, encoding and acting.
     """
+    part = clock or Clock()
+
+    def see(first: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray, np.ndarray, Tensor, Tensor]:
+        with part("rendering"):
+            images = world.images() if eyes.draws or keep_images else None
+        with part("encoding"):
+            states = world.states()
+            stored = eyes.look(images, states, images if first is None else first)
+            proprio = cast(Any, world).proprio() if eyes.proprio else np.zeros((len(states), 0), np.float32)
+            return images, states, proprio, stored, eyes.latents(stored).clone()
+
     world.reset(starts)
-    images, proprio = world.images(), world.proprio()
-    codes = eyes.codes(images)
-    latents = eyes.latents(codes).clone()
-    kept, seen, felt, done, states = [images], [codes], [proprio], [], [world.states()]
+    images, states, proprio, stored, latents = see(None)
+    first = images
+    seen, drawn, done = [(states, proprio, stored)], [images], []
     for _ in range(horizon):
         aim = goal.goal() if isinstance(goal, SubgoalFollower) else goal
-        action = agent.act(eyes.observation(latents, proprio), aim, explore, generator)
-        world.step(action.cpu().numpy())
-        images, proprio = world.images(), world.proprio()
-        codes = eyes.codes(images)
-        latents = eyes.latents(codes).clone()
+        with part("acting"):
+            if agent is None:
+                action = torch.zeros(len(starts), world.action_dim, device=eyes.device)
+            else:
+                obs = torch.cat([latents, torch.from_numpy(proprio).to(eyes.device)], -1) if eyes.proprio else latents
+                action = agent.act(obs, aim, explore, generator)
+            if noise is not None:
+                action = (action + noise.step(generator)).clamp_(-1.0, 1.0)
+        with part("physics"):
+            world.step(action.cpu().numpy())
+        images, states, proprio, stored, latents = see(first)
         if isinstance(goal, SubgoalFollower):
             goal.observe(latents)
+        seen.append((states, proprio, stored))
         if keep_images:
-            kept.append(images)
-        seen.append(codes)
-        felt.append(proprio)
+            drawn.append(images)
         done.append(action)
-        states.append(world.states())
     return Rollout(
-        torch.stack(seen, 1),
-        torch.from_numpy(np.stack(felt, 1)),
+        torch.stack([s[2] for s in seen], 1),
+        torch.from_numpy(np.stack([s[1] for s in seen], 1)),
         torch.stack(done, 1),
-        np.stack(states, 1),
-        np.stack(kept, 1) if keep_images else None,
+        np.stack([s[0] for s in seen], 1),
+        np.stack(cast(list[np.ndarray], drawn), 1) if keep_images else None,
     )

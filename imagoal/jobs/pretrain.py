@@ -27,8 +27,8 @@ from imagoal.loading import (
 )
 from imagoal.progress import progress
 from imagoal.report import Report
-from imagoal.rollout import Eyes
 from imagoal.run import RunFolder, read_metrics
+from imagoal.sight import Eyes
 
 LOG_EVERY = 100  # updates
 

@@ -1,0 +1,161 @@
+"""What an agent sees of a world: latents of a model, the pictures themselves, or, for the oracle, the simulator's state.
+
+All of them turn what is there into the form a replay stores, (n, cells), and that into latents, (n, z).
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from goals.lookup import CodebookLookup, Lookup, PictureLookup
+from vision.images import to_uint8
+from vision.protocols import CodeModel
+
+
+class Sight(Protocol):
+    """How a loop sees."""
+
+    cells: int
+    """numbers of one stored observation"""
+    latent_dim: int
+    context_dim: int
+    """how many of a latent's last numbers are its scene's, the same in a whole episode"""
+    proprio: bool
+    """whether the policy also reads the hand's own position"""
+    draws: bool
+    """whether it needs pictures"""
+    device: torch.device
+
+    @property
+    def lookup(self) -> Lookup | None:
+        """Stored form -> latents, for a replay; None where they are the same."""
+        ...
+
+    def look(self, images: np.ndarray | None, states: np.ndarray, first: np.ndarray | None) -> Tensor:
+        """Stored form (n, cells) of pictures (n, H, W, 3) uint8 (and, for the oracle only, of states (n, s)); `first` are the first
+        pictures of their episodes."""
+        ...
+
+    def latents(self, stored: Tensor) -> Tensor:
+        """Latents (n, z) of the stored form (n, cells); the next call may overwrite them."""
+        ...
+
+    def pictures(self, stored: Tensor, first: np.ndarray | None) -> np.ndarray | None:
+        """What they look like (n, H, W, 3) uint8, where that can be drawn."""
+        ...
+
+
+def to_tensor(images: np.ndarray | None, device: torch.device) -> Tensor:
+    """Pictures on the device. Raises ValueError where there are none."""
+    if images is None:
+        raise ValueError("this needs pictures, and none were drawn")
+    return torch.from_numpy(np.ascontiguousarray(images)).to(device)
+
+
+class Eyes:
+    """The frozen latent model as the loops use it: pictures -> codes -> latents, codes by table lookup.
+
+    Args:
+        model: the trained model, put into evaluation mode.
+        proprio: whether the policy reads the hand's position beside the latent.
+    """
+
+    draws, context_dim = True, 0
+
+    def __init__(self, model: CodeModel, proprio: bool = True, device: str | torch.device = "cpu") -> None:
+        self.model: Any = model.eval().to(device)  # type: ignore[attr-defined]
+        self.proprio, self.device = proprio, torch.device(device)
+        self.lookup = CodebookLookup(model.codebook.detach())
+        self.cells = model.grid_shape[1] * model.grid_shape[2]
+        self.latent_dim = model.latent_dim
+
+    def look(self, images: np.ndarray | None, states: np.ndarray, first: np.ndarray | None) -> Tensor:
+        """`codes`; neither states nor contexts are used."""
+        assert images is not None
+        return self.codes(images)
+
+    @torch.no_grad()
+    def codes(self, images: np.ndarray) -> Tensor:
+        """Codes (n, cells) int64 of pictures (n, H, W, 3) uint8."""
+        return self.model.codes(torch.from_numpy(np.ascontiguousarray(images)).to(self.device)).flatten(1)
+
+    def latents(self, codes: Tensor) -> Tensor:
+        """Latents (n, z) of codes (n, cells)."""
+        return self.lookup(codes.long())
+
+    @torch.no_grad()
+    def pictures(self, codes: Tensor, first: np.ndarray | None = None) -> np.ndarray:
+        """Decoded pictures (n, H, W, 3) uint8 of codes (n, cells)."""
+        return to_uint8(self.model.decode(self.latents(codes))).cpu().numpy()
+
+
+class LatentSight:
+    """Flat latents of a model; where it needs a context, of the first picture of the episode (CC-RIG, thesis ch. 3)."""
+
+    proprio, draws, lookup = False, True, None
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self.model, self.device = model.eval().to(device), device
+        self.cells = self.latent_dim = model.latent_dim
+        self.context_dim = getattr(model.config, "contexts", 0)
+
+    @torch.no_grad()
+    def look(self, images: np.ndarray | None, states: np.ndarray, first: np.ndarray | None) -> Tensor:
+        """Latents (n, z)."""
+        context = to_tensor(first, self.device) if self.model.needs_context else None
+        return self.model.encode(to_tensor(images, self.device), context).float()  # type: ignore[no-any-return]
+
+    def latents(self, stored: Tensor) -> Tensor:
+        """They are what is stored."""
+        return stored
+
+    @torch.no_grad()
+    def pictures(self, stored: Tensor, first: np.ndarray | None) -> np.ndarray:
+        """Decoded."""
+        context = to_tensor(first, self.device) if self.model.needs_context else None
+        return to_uint8(self.model.decode(stored, context)).cpu().numpy()
+
+
+class PixelSight:
+    """The pictures themselves, flattened "(c h w)": hindsight experience replay on pixels, RIG's baseline."""
+
+    proprio, draws, context_dim = False, True, 0
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self.size, self.device, self.lookup = size, device, PictureLookup()
+        self.cells = self.latent_dim = 3 * size * size
+
+    def look(self, images: np.ndarray | None, states: np.ndarray, first: np.ndarray | None) -> Tensor:
+        """Intensities (n, 3 * H * W) uint8."""
+        return to_tensor(images, self.device).permute(0, 3, 1, 2).flatten(1)
+
+    def latents(self, stored: Tensor) -> Tensor:
+        """In [0, 1]."""
+        return self.lookup(stored)
+
+    def pictures(self, stored: Tensor, first: np.ndarray | None) -> np.ndarray:
+        """As they were."""
+        return stored.to(torch.uint8).unflatten(1, (3, self.size, self.size)).permute(0, 2, 3, 1).cpu().numpy()
+
+
+class StateSight:
+    """The simulator's state: the oracle that the others are measured against."""
+
+    proprio, draws, context_dim, lookup = False, False, 0, None
+
+    def __init__(self, world: Any, device: torch.device) -> None:
+        self.world, self.device = world, device
+        self.cells = self.latent_dim = world.oracle(world.states()[:1]).shape[1]
+
+    def look(self, images: np.ndarray | None, states: np.ndarray, first: np.ndarray | None) -> Tensor:
+        """What moves, scaled (n, s)."""
+        return torch.from_numpy(self.world.oracle(states)).to(self.device)
+
+    def latents(self, stored: Tensor) -> Tensor:
+        """They are what is stored."""
+        return stored
+
+    def pictures(self, stored: Tensor, first: np.ndarray | None) -> None:
+        """Not drawn."""
