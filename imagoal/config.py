@@ -161,6 +161,43 @@ class PracticeConfig(JobConfig):
 
 
 @dataclass
+class RigConfig(JobConfig):
+    """Learn to reach any goal picture of a world from nothing: see, imagine goals, practise (RIG; with vision=ccvae CC-RIG)."""
+
+    world: str = key("pusher", "reacher | pusher | multi_pusher | multicolor_pusher | navigation")
+    sight: str = key("latent", "what the policy sees: the latent model's numbers, the pictures, or (the oracle) the simulator's state",
+                     choices=("latent", "pixels", "state"))  # fmt: skip
+    vision: Any = group("vision", "the latent model, where sight=latent: one with flat latents")
+    prior: Any = part("vision.pixelcnn:PixelCNNConfig", "vision", "of models of codes, from which rig does not learn")
+    model: str = key("", "the run folder of another rig in this world: use its exploration and its model as it was before practice")
+    agent: Any = group("agent", "the algorithm")
+    goals: Any = group("goals", "relabeling and reward")
+    explore_episodes: int = key(200, "episodes of random actions before anything is learned", minimum=2)
+    explore_horizon: int = key(50, "steps of each of them", minimum=1)
+    vision_steps: int = key(2000, "gradient steps of the latent model on what was seen there", minimum=1)
+    vision_batch_size: int = key(128, "pictures in a batch of them", minimum=1)
+    steps: int = key(50_000, "steps of practice in the world, after exploration", minimum=1)
+    horizon: int = key(0, "steps of one attempt (0: the world's own)", minimum=0)
+    parallel: int = key(5, "attempts made at once, in copies of the world", minimum=1)
+    updates_per_step: float = key(1.0, "gradient updates of the agent for each step", minimum=0)
+    batch_size: int = key(128, "transitions in a batch", minimum=1)
+    noise: str = key("ou", "exploration: Ornstein-Uhlenbeck or white Gaussian noise on the actions", choices=("ou", "gaussian"))
+    noise_std: float = key(0.3, "its scale, in actions", minimum=0)
+    goal_source: str = key(
+        "auto", "where goals come from: the model's prior, what was seen (replay), that weighted towards what is rare (skew_fit), or the world's own"
+        " (world, for the oracle); auto: prior for models that have one, world for the oracle, else replay",
+        choices=("auto", "prior", "replay", "skew_fit", "world"),
+    )  # fmt: skip
+    imagined: int = key(16, "imagined goals kept with each episode, for relabeling", minimum=1)
+    skew: float = key(-1.0, "exponent of skew_fit's weights, -1 (towards uniform over what can be seen) to 0 (as often as seen)")
+    finetune_every: int = key(0, "steps of practice between fine-tunings of the latent model on everything seen; stored pictures are encoded anew (0: never)", minimum=0)
+    finetune_steps: int = key(200, "gradient steps of one fine-tuning", minimum=1)
+    evaluate_every: int = key(5000, "steps of practice between evaluations", minimum=1)
+    evaluation_episodes: int = key(50, "true goals of an evaluation", minimum=1)
+    checkpoint_every: int = key(5000, "steps of practice between checkpoints", minimum=1)
+
+
+@dataclass
 class PlanConfig(JobConfig):
     """Reach a distant goal picture by way of imagined subgoals, and execute the plan."""
 
@@ -181,13 +218,14 @@ class PlanConfig(JobConfig):
 
 @dataclass
 class EvaluateConfig(JobConfig):
-    """Measure how often a policy reaches goal pictures in a scene, by ground truth."""
+    """Measure how often a policy reaches goal pictures, by ground truth: in a scene, or of a rig in its world."""
 
-    policy: str = key("", "the run folder of a pretrain or practice", required=True)
-    scene: str = key("held_out/0", "the scene: SPLIT/NUMBER")
+    policy: str = key("", "the run folder of a pretrain, practice or rig", required=True)
+    scene: str = key("held_out/0", "the scene: SPLIT/NUMBER (not for a rig, which has one world)")
+    goal: str = key("", "a goal picture of a rig's world, PNG, for every attempt (empty: goals the simulator draws, so that success can be judged)")
     episodes: int = key(100, "attempts, each with its own goal", minimum=1)
     changes: int = key(1, "how many things differ between start and goal", minimum=1)
-    horizon: int = key(25, "steps of one attempt", minimum=2)
+    horizon: int = key(25, "steps of one attempt (not for a rig, which has its own)", minimum=2)
 
 
 @dataclass
@@ -256,11 +294,16 @@ JOBS: dict[str, Job] = {
     "practice": Job(PracticeConfig, "self-supervised practice in a named new scene", (
         "imagoal practice policy=runs/policy scene=held_out/0",
         "imagoal practice policy=runs/policy scene=held_out/3 episodes=500 goal_source=other_scenes")),
+    "rig": Job(RigConfig, "from nothing to reaching goal pictures of a world, by imagined goals", (
+        "imagoal rig world=reacher",
+        "imagoal rig world=multicolor_pusher vision=ccvae_rig steps=100000 run=runs/cc_rig",
+        "imagoal rig world=pusher sight=state")),
     "plan": Job(PlanConfig, "subgoals to a goal picture, then execution", (
         "imagoal plan policy=runs/practice scene=held_out/0 episodes=20",
         "imagoal plan policy=runs/practice goal=goal.png")),
     "evaluate": Job(EvaluateConfig, "success of a policy in a scene, with its interval", (
-        "imagoal evaluate policy=runs/practice scene=held_out/0 episodes=200",)),
+        "imagoal evaluate policy=runs/practice scene=held_out/0 episodes=200",
+        "imagoal evaluate policy=runs/rig goal=goal.png episodes=4")),
     "experiment": Job(ExperimentConfig, "a named comparison over seeds -> benchmarks/results", (
         "imagoal experiment demo seeds=3",), positional="name"),
     "report": Job(ReportConfig, "report.html of a run folder", (

@@ -1,23 +1,37 @@
 """`imagoal evaluate`: how often a policy reaches pictures of true goals in a scene."""
 
 import time
+from typing import Any
+
+import numpy as np
 
 from imagoal.config import EvaluateConfig
-from imagoal.errors import explained
+from imagoal.errors import UserError, explained
 from imagoal.evaluation import evaluate
+from imagoal.jobs.plan import read_picture
 from imagoal.jobs.practice import strip_of
 from imagoal.loading import load_policy, pick_device
 from imagoal.report import Report
 from imagoal.run import RunFolder, read_config
+from imagoal.stats import success_interval
+from imagoal.trials import evaluate as evaluate_acting
+from imagoal.trials import load_acting, reach, strangeness, warning
 
 
 def main(config: EvaluateConfig) -> None:
     """Evaluate; prints the rate with its interval and leaves report.html and result.json."""
+    of_rig = read_config(config.policy)["job"] == "rig"
+    if config.goal and not of_rig:
+        raise UserError(f"goal: {config.policy} is no rig; for its policy use: imagoal plan policy={config.policy} goal={config.goal}")
     run = RunFolder("evaluate", config)
     if run.done:
         print(f"evaluate: already done, see {run.path}")
         return
     began = time.monotonic()
+    if of_rig:
+        result = evaluate_rig(config, run)
+        run.finish({**result, "episodes": config.episodes, "seconds": round(time.monotonic() - began, 1)})
+        return
     policy = load_policy(config.policy, pick_device(config.device))
     env = read_config(policy.pretrain["data"])["env"]
     with explained("scene"):
@@ -34,3 +48,36 @@ def main(config: EvaluateConfig) -> None:
     print(f"success {judged.rate:.3f} (95% interval {low:.3f} to {high:.3f}, {config.episodes} episodes)")
     run.finish({"success": judged.rate, "success_ci95": judged.interval, "episodes": config.episodes,
                 "seconds": round(time.monotonic() - began, 1)})  # fmt: skip
+
+
+def evaluate_rig(config: EvaluateConfig, run: RunFolder) -> dict[str, Any]:
+    """A rig's agent at the simulator's goals, or at one picture, of which it says whether it is like anything explored."""
+    acting, seen = load_acting(config.policy, pick_device(config.device))
+    page = Report(f"{acting.config.world}", f"`{config.policy}` at {config.episodes} attempts")
+    if config.goal:
+        goal = read_picture(config.goal, acting.world.image_size)
+        if acting.config.sight == "state":
+            raise UserError(f"goal: {config.policy} is an oracle, which sees states and no pictures. Leave goal out.")
+        found = strangeness(acting, seen, goal)
+        if said := warning(found):
+            print(said)
+            page.text(said)
+        rollout, left = reach(acting, goal, config.episodes)
+        numbers: dict[str, Any] = {"latent_distance": float(left.mean()), **{f"goal.{k}": v[0] for k, v in found.items()}, "warned": bool(said)}
+        goals, labels = np.repeat(goal[None], config.episodes, 0), [f"{d:.2f}" for d in left]
+        page.numbers([("Left", f"{left.mean():.2f}", "latent distance to the goal at the end")])
+    else:
+        trial = evaluate_acting(acting, config.episodes, keep_images=True)
+        numbers, rollout, goals = dict(trial.numbers), trial.rollout, trial.goals
+        numbers["success_ci95"] = success_interval(int(trial.success.sum()), len(trial.success))
+        labels = ["reached" if s else "missed" for s in trial.success]
+        low, high = numbers["success_ci95"]
+        page.numbers([("Success", f"{100 * numbers['success']:.0f}%", f"95% interval {100 * low:.0f} to {100 * high:.0f}%"),
+                      ("Final distance", f"{100 * numbers['final_distance']:.1f} cm", f"{100 * numbers['start_distance']:.1f} cm at the start")])  # fmt: skip
+        print(f"success {numbers['success']:.3f} (95% interval {low:.3f} to {high:.3f}), final distance {numbers['final_distance']:.3f} m")
+    page.section("Attempts", "Left to right: the start, the goal, the attempt.")
+    shown = min(8, config.episodes)
+    page.grid([strip_of(rollout, i, goals[i]) for i in range(shown)], row_labels=labels[:shown])
+    page.section("The command").command(f"imagoal evaluate policy={config.policy} goal={config.goal} episodes={config.episodes}")
+    page.save(run.path / "report.html")
+    return numbers

@@ -43,6 +43,7 @@ def main(config: ExperimentConfig) -> None:
                 seeds.setdefault(variant, {}).setdefault(name, []).append(value)
         run.checkpoint("clock", {}, {"seconds": spent + time.monotonic() - began})
     result = as_result(config, seeds, spent + time.monotonic() - began)
+    result |= getattr(experiment, "extra", lambda *_: {})(config, run.path)
     folder = Path(config.results)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / f"{config.name}.json", (json.dumps(result, indent=1) + "\n").encode())
@@ -58,7 +59,10 @@ def unit(metric: str) -> str:
     """The unit of a metric by its name."""
     if metric in NUMBERS:
         return NUMBERS[metric][1]
-    return "s" if metric.endswith("seconds") else "" if metric.endswith("loss") else "fraction"
+    if "seconds" in metric:
+        return "s"
+    last = metric.rsplit(".", 1)[-1]
+    return {"final_distance": "m", "start_distance": "m", "solved_at": "steps"}.get(last, "" if last.endswith("loss") else "fraction")
 
 
 def as_result(config: ExperimentConfig, seeds: Seeds, seconds: float) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def read_picture(path: str, size: int) -> np.ndarray:
 
     try:
         with Image.open(Path(path).expanduser()) as file:
-            picture = np.asarray(file.convert("RGB"))
+            picture = np.array(file.convert("RGB"))
     except (OSError, UnidentifiedImageError) as error:
         raise UserError(f"goal: cannot read {path}: {error}. Give a PNG picture.") from error
     if picture.shape != (size, size, 3):

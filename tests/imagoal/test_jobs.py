@@ -1,38 +1,19 @@
 """The jobs end to end at a tiny size, and exact continuation after `kill -9` in pretraining and in practice."""
 
-import json
-import os
-import signal
-import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))
+from job_cases import kill_after_checkpoint, run_job, same_outcome
 
 import envs  # noqa: F401
 from imagoal.stages import stage
 from vision import load
 
 SMALL = ("experiment=demo", "threads=1")
-
-
-def run_job(*words, wait=True):
-    command = [sys.executable, "-m", "imagoal", *map(str, words)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-    return (process.communicate()[0], process.returncode) if wait else process
-
-
-def kill_after_checkpoint(pointer, *words):
-    """Starts the job and kills it with SIGKILL as soon as it has written its first checkpoint; it must not have finished."""
-    process = run_job(*words, wait=False)
-    deadline = time.monotonic() + 120
-    while not pointer.is_file() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL, "the job ended before it could be killed: make it longer"
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +30,6 @@ def policy(home):
     words = [f"data={home / 'data'}", f"model={home / 'model'}", *SMALL, "updates=300", "checkpoint_every=20", "batch_size=64"]
     stage("pretrain", home / "policy", *words)
     return words
-
-
-def same_outcome(a, b):
-    """Equal metrics, row by row, and equal results but for the time they took."""
-    assert (a / "metrics.csv").read_text() == (b / "metrics.csv").read_text()
-    results = [json.loads((run / "result.json").read_text()) for run in (a, b)]
-    for result in results:
-        result.pop("seconds")
-    assert results[0] == results[1]
 
 
 def test_pretraining_killed_and_resumed_ends_as_the_uninterrupted_run(home, policy):
