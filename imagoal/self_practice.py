@@ -61,7 +61,7 @@ def open_loop(config: RigConfig, run: RunFolder, world: World, seen: Pictures, m
     number = torch.arange(explored)
     replay.add_episodes(stored, torch.zeros(len(stored), 0), action, torch.from_numpy(seen.start), torch.from_numpy(seen.end), scene=number, pool=number)
     if config.sight != "pixels":
-        some = sight.latents(stored[:: max(1, len(stored) // 4096)])
+        some = sight.latents(stored[:: max(1, len(stored) // 4096)].to(device))
         agent.fit_scaling(some, some)
     with explained("goals"):
         reward: Reward = reward_of(config, sight, replay, seen, seeded(config.seed, 22, device=device))
@@ -145,7 +145,7 @@ def draw_goals(loop: "Loop", starts: np.ndarray, stored: Tensor, k: int, generat
     sight, replay, n = loop.sight, loop.replay, len(stored)
     kind, free = source_of(loop.config, sight), sight.latent_dim - sight.context_dim
     if kind == "world":
-        rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
+        rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator, device=generator.device)))
         goals = np.stack([loop.world.family.sample_goal(start, rng) for start in np.repeat(starts, k, 0)])
         return sight.look(None, goals, None).view(n, k, -1)
     if kind == "prior":
