@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+from imagoal.cli import main
 from imagoal.run import read_metrics
 
 
@@ -37,3 +38,10 @@ def same_outcome(a, b):
         for name in [name for name in result if name.startswith("seconds")]:
             del result[name]
     assert results[0] == results[1]
+
+
+def refusal(capsys, *words):
+    """What `imagoal WORDS...` says, in this process, when it refuses with exit code 2."""
+    capsys.readouterr()
+    assert main(list(map(str, words))) == 2
+    return "".join(capsys.readouterr())

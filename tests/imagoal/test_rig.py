@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
-from job_cases import kill_after_checkpoint, run_job, same_outcome
+from job_cases import kill_after_checkpoint, refusal, run_job, same_outcome
 
 import imagoal.self_practice as practice
 from envs.worlds import make_world
@@ -107,7 +107,7 @@ def test_a_model_is_shared_and_kept_as_it_was(tmp_path):
     assert shared["model.psnr"] == read_result(tmp_path / "first")["model.psnr"]
 
 
-def test_bad_input_is_one_line(tmp_path):
+def test_bad_input_is_one_line(tmp_path, capsys):
     cases = [
         (("world=pushr",), "pusher"),
         (("sight=state", "finetune_every=5"), "finetune_every"),
@@ -119,9 +119,8 @@ def test_bad_input_is_one_line(tmp_path):
         ((f"model={tmp_path}",), "config.yaml"),
     ]
     for i, (words, expected) in enumerate(cases):
-        out, code = run_job("rig", "world=reacher" if "world=pushr" not in words else "world=pushr", *[w for w in words if not w.startswith("world")],
-                            f"run={tmp_path / str(i)}", *TINY, *SEEING[:2], "steps=12")  # fmt: skip
-        assert code == 2 and expected in out and "Traceback" not in out, out
+        world = [] if words[0].startswith("world") else ["world=reacher"]
+        assert expected in refusal(capsys, "rig", *world, *words, f"run={tmp_path / str(i)}", *TINY, *SEEING[:2], "steps=12"), words
 
 
 def test_skew_fit_prefers_what_is_rare(tmp_path):

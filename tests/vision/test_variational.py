@@ -164,7 +164,7 @@ def test_gradients_reach_z_c_from_both_decoders_and_z_t_from_one():
     by_first = torch.autograd.grad(first, z_c)[0]
     by_later = torch.autograd.grad(model.bound(x, context, z_c).nll.sum(), z_c)[0]
     assert by_first.abs().sum() > 0 and by_later.abs().sum() > 0
-    nn.init.zeros_(model.decoder[0].weight)  # shut the way through s_t's decoder: what is left comes from s_0's
+    nn.init.zeros_(model.decoder.start[0].weight)  # shut the way through s_t's decoder: what is left comes from s_0's
     model.loss(x, context)[0].backward()
     assert all(p.grad.abs().sum() > 0 for n, p in model.context_encoder.named_parameters() if n.endswith("weight"))
     model = ccvae()
