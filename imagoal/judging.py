@@ -56,7 +56,8 @@ def pictures_at(pictures: Pictures, rows: np.ndarray) -> np.ndarray:
 
 def contexts_at(pictures: Pictures, rows: np.ndarray) -> np.ndarray | None:
     """The first picture of each row's trajectory; None for loose pictures."""
-    return None if pictures.first is None else pictures_at(pictures, pictures.first[rows])
+    first = pictures.first
+    return None if first is None else pictures_at(pictures, first[rows])
 
 
 def task_state(pictures: Pictures) -> np.ndarray:

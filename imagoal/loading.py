@@ -22,7 +22,7 @@ from imagoal.config import PicturesConfig, TrainConfig
 from imagoal.errors import UserError, explained
 from imagoal.progress import progress
 from imagoal.run import latest_checkpoint, read_config
-from imagoal.sight import Eyes
+from imagoal.sight import Eyes, Sight
 from vision import load
 from vision.data import first_rows
 from vision.encoding import encode_dataset, fingerprint, open_encoded, write_encoded
@@ -208,11 +208,11 @@ def pretrain_config(run: str) -> dict[str, Any]:
     return settings
 
 
-def make_agent(name: str, config: Any, eyes: Eyes, action_dim: int, device: torch.device) -> Agent:
-    """A fresh agent for these eyes. Raises ValueError where its encoder needs a grid and the latent is flat."""
+def make_agent(name: str, config: Any, eyes: Sight, action_dim: int, device: torch.device) -> Agent:
+    """A fresh agent that sees so. Raises ValueError where its encoder needs a grid and the latent is flat."""
     obs_dim = eyes.latent_dim + (2 if eyes.proprio else 0)
     build: Any = AGENTS[name][0]
-    agent: Agent = build(config, obs_dim, eyes.latent_dim, action_dim, getattr(eyes.model, "grid_shape", None), device)
+    agent: Agent = build(config, obs_dim, eyes.latent_dim, action_dim, getattr(getattr(eyes, "model", None), "grid_shape", None), device)
     return agent
 
 

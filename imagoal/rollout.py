@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from agents.agent import Agent
+from agents.exploration import Noise, disturbed
 from imagoal.sight import Sight
 from planning import SubgoalFollower
 
@@ -34,12 +35,6 @@ class World(Protocol):
     def step(self, actions: np.ndarray) -> None: ...
     def states(self) -> np.ndarray: ...
     def images(self) -> np.ndarray: ...
-
-
-class Noise(Protocol):
-    """An exploration process of `agents.exploration`."""
-
-    def step(self, generator: torch.Generator | None = None) -> Tensor: ...
 
 
 class Clock:
@@ -105,7 +100,7 @@ def roll_out(
                 obs = torch.cat([latents, torch.from_numpy(proprio).to(eyes.device)], -1) if eyes.proprio else latents
                 action = agent.act(obs, aim, explore, generator)
             if noise is not None:
-                action = (action + noise.step(generator)).clamp_(-1.0, 1.0)
+                action = disturbed(action, noise.step(generator))
         with part("physics"):
             world.step(action.cpu().numpy())
         images, states, proprio, stored, latents = see(first)

@@ -44,6 +44,10 @@ class Checkpoint(NamedTuple):
     tensors: "Tensors"
     state: dict[str, Any]
 
+    def part(self, name: str) -> "Tensors":
+        """The tensors saved as NAME.KEY, by their keys."""
+        return {key.removeprefix(f"{name}."): tensor for key, tensor in self.tensors.items() if key.startswith(f"{name}.")}
+
 
 class RunFolder:
     """The folder of one run. `RunFolder(job, config)` creates `config.run`, or reopens it with `config.resume`.

@@ -16,10 +16,10 @@ from imagoal.config import RigConfig
 from imagoal.errors import explained
 from imagoal.evaluation import seeded
 from imagoal.exploration import noise_of
-from imagoal.judging import pictures_at
+from imagoal.judging import contexts_at, pictures_at
 from imagoal.rollout import Clock, Rollout, roll_out
-from imagoal.run import RunFolder
-from imagoal.sight import LatentSight, PixelSight, Sight, StateSight
+from imagoal.run import Checkpoint, RunFolder
+from imagoal.sight import LatentSight, PixelSight, Sight, StateSight, to_tensor
 from imagoal.trials import Acting, open_acting
 from vision.data import ImageData
 from vision.encoding import encode_dataset
@@ -105,16 +105,10 @@ def reward_of(config: RigConfig, sight: Sight, replay: Replay, seen: Pictures, g
         if config.goals.reward.kind == "log_prob" and hasattr(model, "posterior"):
             rows = thin(np.arange(len(seen)), 1024)
             with torch.no_grad():
-                images, first = (torch.from_numpy(pictures_at(seen, r)).to(sight.device) for r in (rows, firsts(seen)[rows]))
+                images, first = (to_tensor(at(seen, rows), sight.device) for at in (pictures_at, contexts_at))
                 found = mean_precision(model.posterior(images, first)[1])
             precision = torch.cat([found, found.new_zeros(sight.context_dim)])  # the scene's numbers are equal in an episode
     return make_reward(config.goals.reward, None, replay, generator, precision=precision, decode=decode, pictures=isinstance(sight, PixelSight))
-
-
-def firsts(seen: Pictures) -> np.ndarray:
-    """The first row of each row's episode (N,)."""
-    assert seen.first is not None
-    return seen.first
 
 
 def count_rounds(config: RigConfig, horizon: int) -> int:
@@ -126,8 +120,7 @@ def encode_exploration(sight: Sight, seen: Pictures) -> Tensor:
     """Stored form of everything explored."""
     if isinstance(sight, LatentSight):
         return torch.from_numpy(encode_dataset(sight.model, seen.image, seen.first))
-    parts = [slice(i, i + 512) for i in range(0, len(seen), 512)]
-    return torch.cat([sight.look(np.array(seen.image[p]) if sight.draws else None, np.array(seen.state[p]), None).cpu() for p in parts])
+    return sight.look(np.array(seen.image) if sight.draws else None, np.array(seen.state), None).cpu()
 
 
 def source_of(config: RigConfig, sight: Sight) -> str:
@@ -139,7 +132,7 @@ def source_of(config: RigConfig, sight: Sight) -> str:
     return "world" if isinstance(sight, StateSight) else "replay"
 
 
-def draw_goals(loop: "Loop", starts: np.ndarray, stored: Tensor, k: int, generator: torch.Generator) -> Tensor:
+def draw_goals(loop: Loop, starts: np.ndarray, stored: Tensor, k: int, generator: torch.Generator) -> Tensor:
     """k goals for each episode, stored (n, k, cells), of its own scene; see the key `goal_source`. `starts` are states, which only the oracle's
     source reads; `stored` (n, cells) is what was seen first."""
     sight, replay, n = loop.sight, loop.replay, len(stored)
@@ -165,7 +158,7 @@ def draw_goals(loop: "Loop", starts: np.ndarray, stored: Tensor, k: int, generat
 
 
 @torch.no_grad()
-def skewed(loop: "Loop", generator: torch.Generator, most: int = 2048, samples: int = 8) -> SkewFit:
+def skewed(loop: Loop, generator: torch.Generator, most: int = 2048, samples: int = 8) -> SkewFit:
     """Weights of rows of the replay by how rare the model finds their pictures (Skew-Fit, eq. 5), for at most `most` rows drawn at random."""
     sight, replay = loop.sight, loop.replay
     assert isinstance(sight, LatentSight) and loop.images is not None
@@ -201,11 +194,10 @@ def attempt(loop: Loop, r: int, keep_images: bool) -> tuple[Rollout, Tensor, np.
     loop.agent.train()
     for i in range(n):
         episode = loop.replay.next_episode
-        row = loop.replay.position
         loop.pool[episode] = drawn[i, 1:]
         loop.replay.add_episode(rollout.codes[i], rollout.proprio[i], rollout.action[i], goal=goal[i], scene=episode)
         if loop.images is not None and rollout.images is not None:
-            loop.images[row : row + loop.horizon + 1] = rollout.images[i]
+            loop.images[loop.replay.episode_rows(episode)] = rollout.images[i]
     return rollout, goal, first
 
 
@@ -249,14 +241,11 @@ def tensors(loop: Loop) -> dict[str, Tensor]:
     return out
 
 
-def restore(loop: Loop, saved: dict[str, Tensor]) -> None:
+def restore(loop: Loop, saved: Checkpoint) -> None:
     """Back to a checkpoint."""
-
-    def of(name: str) -> dict[str, Tensor]:
-        return {k.removeprefix(f"{name}."): v for k, v in saved.items() if k.startswith(f"{name}.")}
-
-    loop.agent.restore(of("agent"))
-    loop.replay.load_state_dict(of("replay"))
-    loop.pool.copy_(saved["pool"])
-    if isinstance(loop.sight, LatentSight) and of("model"):
-        loop.sight.model.load_state_dict(of("model"))
+    loop.agent.restore(saved.part("agent"))
+    loop.replay.load_state_dict(saved.part("replay"))
+    loop.pool.copy_(saved.tensors["pool"])
+    model = saved.part("model")
+    if isinstance(loop.sight, LatentSight) and model:
+        loop.sight.model.load_state_dict(model)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from agents.agent import Agent
-from agents.registry import AGENTS
 from envs.worlds import World, make_world
 from imagoal.compose import load as load_config
 from imagoal.compose import name_of
@@ -17,7 +16,8 @@ from imagoal.config import RigConfig
 from imagoal.errors import explained
 from imagoal.evaluation import FIRST_SEED
 from imagoal.exploration import folder_of, open_exploration
-from imagoal.judging import pictures_at
+from imagoal.judging import contexts_at, pictures_at
+from imagoal.loading import make_agent
 from imagoal.rollout import Rollout, roll_out
 from imagoal.run import latest_checkpoint
 from imagoal.sight import LatentSight, PixelSight, Sight, StateSight
@@ -47,9 +47,8 @@ def open_acting(config: RigConfig, world: World, model: Any, device: torch.devic
     else:
         sight = PixelSight(world.image_size, device) if config.sight == "pixels" else StateSight(world, device)
     torch.manual_seed(config.seed + 1)
-    make: Any = AGENTS[name_of("agent", config.agent)][0]
     with explained("agent"):
-        agent: Agent = make(config.agent, sight.latent_dim, sight.latent_dim, world.action_dim, None, device)
+        agent = make_agent(name_of("agent", config.agent), config.agent, sight, world.action_dim, device)
     return Acting(config, world, sight, agent, config.horizon or world.horizon)
 
 
@@ -63,9 +62,9 @@ def load_acting(run: str, device: torch.device) -> tuple[Acting, Pictures]:
         with explained("policy"):
             model = load(practised if practised.is_dir() else (Path(config.model).expanduser() if config.model else path) / "model")
     acting = open_acting(config, world, model, device)
-    saved = latest_checkpoint(run, "rig").tensors
+    saved = latest_checkpoint(run, "rig")
     with explained(f"policy {run}"):
-        acting.agent.restore({k.removeprefix("agent."): v for k, v in saved.items() if k.startswith("agent.")})
+        acting.agent.restore(saved.part("agent"))
     return acting, open_exploration(folder_of(config))
 
 
@@ -89,11 +88,7 @@ def evaluate(acting: Acting, episodes: int, keep_images: bool = False, **options
     world = make_world(acting.config.world, episodes, acting.world.image_size, **options)
     starts, goals = world.sample(range(FIRST_SEED, FIRST_SEED + episodes))
     shown = world.picture(goals)
-    first = world.picture(starts) if acting.sight.draws else None
-    aim = acting.sight.latents(acting.sight.look(shown, goals, first)).clone()
-    acting.agent.eval()
-    rollout = roll_out(world, acting.agent, acting.sight, starts, aim, acting.horizon, keep_images=keep_images)
-    acting.agent.train()
+    rollout, _ = towards(acting, world, starts, shown, goals, keep_images)
     final = rollout.states[:, -1]
     success = world.success(final, goals)
     numbers = {"final_distance": float(world.distance(final, goals).mean()), "success": float(success.mean())}
@@ -102,14 +97,24 @@ def evaluate(acting: Acting, episodes: int, keep_images: bool = False, **options
     return Trial(numbers, shown, success, rollout)
 
 
+def towards(
+    acting: Acting, world: World, starts: np.ndarray, shown: np.ndarray, goals: np.ndarray, keep_images: bool
+) -> tuple[Rollout, Tensor]:
+    """One attempt from each start at a goal picture (n, H, W, 3), or for the oracle at a goal state, without exploration; and the goals' latents (n, z)."""
+    sight = acting.sight
+    first = world.picture(starts) if sight.draws else None
+    aim = sight.latents(sight.look(shown, goals, first)).clone()
+    acting.agent.eval()
+    rollout = roll_out(world, acting.agent, sight, starts, aim, acting.horizon, keep_images=keep_images)
+    acting.agent.train()
+    return rollout, aim
+
+
 def reach(acting: Acting, goal: np.ndarray, episodes: int) -> tuple[Rollout, np.ndarray]:
     """Attempts at one goal picture (H, W, 3), from the starts of `evaluate`, with pictures; and the latent distances (episodes,) left at the end."""
     world = make_world(acting.config.world, episodes, acting.world.image_size)
     starts, _ = world.sample(range(FIRST_SEED, FIRST_SEED + episodes))
-    first = world.picture(starts)
-    aim = acting.sight.latents(acting.sight.look(np.repeat(goal[None], episodes, 0), starts, first)).clone()
-    acting.agent.eval()
-    rollout = roll_out(world, acting.agent, acting.sight, starts, aim, acting.horizon, keep_images=True)
+    rollout, aim = towards(acting, world, starts, np.repeat(goal[None], episodes, 0), starts, keep_images=True)
     return rollout, (acting.sight.latents(rollout.codes[:, -1]) - aim).norm(dim=1).cpu().numpy()
 
 
@@ -120,8 +125,8 @@ def strangeness(acting: Acting, seen: Pictures, goal: np.ndarray) -> dict[str, t
     the sight is a latent model."""
     sight = acting.sight
     rows = thin(np.arange(len(seen)), COMPARED)
-    assert seen.first is not None
-    pictures, first = pictures_at(seen, rows), pictures_at(seen, seen.first[rows])
+    pictures, first = pictures_at(seen, rows), contexts_at(seen, rows)
+    assert first is not None
     data = seen_as(sight, pictures, np.array(seen.state[rows]), first)
     free = sight.latent_dim - sight.context_dim
     own = seen_as(sight, goal[None], np.array(seen.state[rows[:1]]), first[:1])[:, :free]

@@ -142,8 +142,8 @@ def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluatio
     agent, device = gym.policy.agent, gym.replay.device
     rounds, saved, begin = config.episodes // config.parallel, run.load_checkpoint("practice"), 0
     if saved:
-        agent.restore({k.removeprefix("agent."): v for k, v in saved.tensors.items() if k.startswith("agent.")})
-        gym.replay.load_state_dict({k.removeprefix("replay."): v for k, v in saved.tensors.items() if k.startswith("replay.")})
+        agent.restore(saved.part("agent"))
+        gym.replay.load_state_dict(saved.part("replay"))
         begin = int(saved.state["round"])
     else:
         run.log(0, success=before.rate)

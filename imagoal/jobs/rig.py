@@ -92,7 +92,7 @@ def practise(loop: Loop, run: RunFolder) -> dict[str, Any]:
     config, replay, saved, begin = loop.config, loop.replay, run.load_checkpoint("rig"), 0
     rounds, size = count_rounds(config, loop.horizon), loop.round_steps
     if saved:
-        restore(loop, saved.tensors)
+        restore(loop, saved)
         begin, loop.clock.seconds = int(saved.state["round"]), dict(saved.state["seconds"])
     else:
         run.log(0, **evaluate(loop, config.evaluation_episodes).numbers, explored=loop.explored)
@@ -163,7 +163,7 @@ def report(
         model_page.samples(page, loop.sight.model, seen, judged, config.seed)
         model_page.traversals(page, loop.sight.model, seen, judged)
         model_page.distances(page, loop.sight.model, seen, judged)
-    spent = {name: seconds for name, seconds in loop.clock.seconds.items()}
+    spent = loop.clock.seconds
     total = sum(spent.values()) or 1.0
     page.section("Where the time went").table([[k, v, 100 * v / total] for k, v in spent.items()], ["part of practice", "seconds", "percent"])
     page.section("The command", "Every setting is in `config.yaml` in the run folder.").command(f"imagoal rig run={config.run} resume=true")
