@@ -13,7 +13,18 @@ import mujoco
 import numpy as np
 from scipy import ndimage
 
-from envs.arm_models import HAND, HAND_RADIUS, SUBSTEPS, TABLE, TIMESTEP, Layout, joint_angles, physics_xml, picture_xml
+from envs.arm_models import (
+    HAND,
+    HAND_RADIUS,
+    SUBSTEPS,
+    TABLE,
+    TIMESTEP,
+    TRAY,
+    Layout,
+    joint_angles,
+    physics_xml,
+    picture_xml,
+)
 
 STEP = 0.02  # metres the hand moves for an action of 1
 GAP = 0.008  # metres left free around things where a state is drawn
@@ -37,7 +48,7 @@ class ArmScenes:
     """
 
     def __init__(self, name: str, layout: Layout, horizon: int, varied: bool = False, objects: int | None = None) -> None:
-        pucks = len(layout.starts)
+        pucks = layout.pucks
         self.counted = pucks > 1  # whether the number of pucks may vary
         if objects is not None and (isinstance(objects, bool) or objects not in range(pucks + 1)):
             raise ValueError(f"objects must be between 0 and {pucks}, or None for any number, not {objects!r}")
@@ -51,7 +62,7 @@ class ArmScenes:
         self.high = np.concatenate([np.tile(reach, pucks + 1), np.ones(self.scene_dims)]).astype(np.float32)
         self._low = np.array([layout.hand_x[0], layout.hand_y[0]])
         self._high = np.array([layout.hand_x[1], layout.hand_y[1]])
-        self._physics = mujoco.MjModel.from_xml_string(physics_xml(pucks, layout.radius))
+        self._physics = mujoco.MjModel.from_xml_string(physics_xml(layout))
         self._data = mujoco.MjData(self._physics)
         self.picture_model = mujoco.MjModel.from_xml_string(picture_xml(layout))
         self._posed = mujoco.MjData(self.picture_model)
@@ -120,28 +131,26 @@ class ArmScenes:
                 return hand
 
     def sample_start(self, rng: np.random.Generator) -> np.ndarray:
-        """A start (S,): pucks where the hand can get behind them, the hand anywhere free."""
-        places = [[rng.uniform(*xs), rng.uniform(*ys)] for xs, ys in self.layout.starts]
+        """A start (S,): hand and pucks uniform over their ranges, clear of each other; and a scene."""
         scene: list[float] = []
         if self.counted:
             count = int(rng.integers(self.pucks + 1)) if self.objects is None else self.objects
             scene = rng.permutation(np.arange(self.pucks) < count).astype(float).tolist()
         elif self.varied:
-            scene = sample_color(rng, (TABLE, HAND)).tolist()
-        return self._assemble(np.array(places).reshape(-1, 2), np.array(scene), rng)
+            scene = sample_color(rng, (TABLE, TRAY, HAND)).tolist()
+        return self._assemble(np.array(scene), rng)
 
     def sample_goal(self, start: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A goal (S,) in the start's scene: hand and pucks uniform over their ranges, clear of each other."""
+        """A goal (S,) in the start's scene, drawn as starts are."""
+        return self._assemble(start[self.moving :], rng)
+
+    def _assemble(self, scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        there = scene > 0.5 if self.counted else np.ones(self.pucks, bool)
         while True:
-            pucks = np.stack(
-                [rng.uniform(*self.layout.goal_x, self.pucks), rng.uniform(*self.layout.goal_y, self.pucks)], -1
-            )
+            pucks = np.stack([rng.uniform(*along, self.pucks) for along in (self.layout.tray_x, self.layout.tray_y)], -1)
             apart = np.linalg.norm(pucks[:, None] - pucks, axis=-1)[np.triu_indices(self.pucks, 1)]
             if (apart > 2 * self.layout.radius + GAP).all():
-                return self._assemble(pucks, start[self.moving :], rng)
-
-    def _assemble(self, pucks: np.ndarray, scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        there = scene > 0.5 if self.counted else np.ones(self.pucks, bool)
+                break
         hand = self._free_hand(pucks[there], rng)
         pucks = np.where(there[:, None], pucks, self.layout.middle)
         return np.concatenate([hand, pucks.ravel(), scene]).astype(np.float32)

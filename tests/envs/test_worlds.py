@@ -84,7 +84,7 @@ def test_the_hand_goes_2_cm_and_stays_in_its_box(name: str) -> None:
 
 def test_the_puck_moves_when_pushed_and_only_then() -> None:
     world = make_world("pusher", 1)
-    world.reset(np.array([[0, 0.51, 0.005, 0.6]]))
+    world.reset(np.array([[0, 0.45, 0.005, 0.55]]))
     touched = []
     for _ in range(10):
         before = world.states()[0]
@@ -93,7 +93,7 @@ def test_the_puck_moves_when_pushed_and_only_then() -> None:
         near = np.linalg.norm(before[2:] - before[:2]) < 0.02 + HAND_RADIUS + PUSH.radius
         assert near == (np.linalg.norm(after[2:] - before[2:]) > 1e-4)
         touched.append(near)
-    assert not touched[0] and touched[-2] and world.states()[0, 3] > 0.72
+    assert not touched[0] and touched[-2] and world.states()[0, 3] > 0.67
     world.step(np.array([[0.0, -1.0]]))
     left = world.states()[0]
     for action in ([0.0, -1.0], [1.0, 0.0], [0.0, 0.0]):
@@ -103,7 +103,7 @@ def test_the_puck_moves_when_pushed_and_only_then() -> None:
 
 @pytest.mark.parametrize("name", [name for name in ARMS if name != "reacher"])
 def test_pushing_is_robust(name: str) -> None:
-    """No tunnelling, no explosion: things hardly overlap, move at most as fast as the hand, and stay on the table."""
+    """No tunnelling, no explosion: things hardly overlap, move little faster than the hand (a pinched puck slips away), and pucks stay in the tray."""
     world = make_world(name, 8)
     starts, _ = world.sample(range(8))
     world.reset(starts)
@@ -111,11 +111,11 @@ def test_pushing_is_robust(name: str) -> None:
     for states in walk(world, 200):
         places = states[:, : world.family.moving].reshape(8, -1, 2)
         gap = np.linalg.norm(places[:, 1:] - places[:, :1], axis=-1) - HAND_RADIUS - layout.radius
-        assert gap.min() > -0.004
-        assert np.abs(states - before).max() < 0.03
+        assert gap.min() > -0.006
+        assert np.abs(states - before).max() < 0.05
+        assert (np.abs(places[:, 1:] - layout.tray[0]) < layout.tray[1] - layout.radius + 0.006).all()
         before = states
-    assert np.abs(places - layout.middle).max() < 0.3
-    pushed = np.linalg.norm((states - starts)[:, 2 : world.family.moving], axis=-1) > 0.02
+    pushed = np.abs(states - starts)[:, 2 : world.family.moving].max(-1) > 0.02
     assert pushed.mean() >= 0.75  # a random walk meets the pucks
 
 
@@ -142,6 +142,18 @@ def test_goals_can_be_reached() -> None:
         world.step(push(world.states(), goals))
     apart = world.distances(world.states(), goals)["puck"]
     assert np.median(apart) < 0.02 and (apart < 0.03).mean() >= 0.75
+
+
+def test_no_push_is_for_ever() -> None:
+    """From every corner of the tray, where a push ended, the hand brings the puck back to the middle."""
+    world = make_world("pusher", 4)
+    layout = world.family.layout  # type: ignore[attr-defined]
+    corners = np.array([[x, y] for x in layout.tray_x for y in layout.tray_y])
+    world.reset(np.concatenate([np.repeat([layout.middle + np.array([0.0, 0.03])], 4, 0), corners], 1))
+    goals = np.tile(layout.middle, (4, 2))
+    for _ in range(world.horizon):
+        world.step(push(world.states(), goals))
+    assert (world.distances(world.states(), goals)["puck"] < 0.03).all()
 
 
 @pytest.mark.parametrize("name", ARMS)
@@ -214,7 +226,7 @@ def test_distances_by_hand() -> None:
     assert near(apart["hand"], [0.05]) and near(apart["puck"], [0.01]) and near(world.distance(state, goal), [0.06])
     goals = goal - np.array([[0, 0, 0, -0.005], [0, 0, 0, 0.005]])
     assert world.success(state, goals).tolist() == [False, True]  # 6.5 cm and 5.5 cm
-    assert near(world.oracle(state), [[0, -1, 1, 0]])
+    assert near(world.oracle(state), [[0, -0.1 / 0.165, 0.1 / 0.165, 0]])
 
     world = make_world("multi_pusher", 1)
     state = np.array([0.0, 0.5, 0.1, 0.6, 0.0, 0.6, 1, 0])
