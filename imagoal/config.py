@@ -184,9 +184,9 @@ class RigConfig(JobConfig):
     noise: str = key("ou", "exploration: Ornstein-Uhlenbeck or white Gaussian noise on the actions", choices=("ou", "gaussian"))
     noise_std: float = key(0.3, "its scale, in actions", minimum=0)
     goal_source: str = key(
-        "auto", "where goals come from: the model's prior, what was seen (replay), that weighted towards what is rare (skew_fit), or the world's own"
+        "auto", "where goals come from: the model's prior, a Gaussian fitted to the latents explored (fitted), what was seen (replay), that weighted towards what is rare (skew_fit), or the world's own"
         " (world, for the oracle); auto: prior for models that have one, world for the oracle, else replay",
-        choices=("auto", "prior", "replay", "skew_fit", "world"),
+        choices=("auto", "prior", "fitted", "replay", "skew_fit", "world"),
     )  # fmt: skip
     imagined: int = key(16, "imagined goals kept with each episode, for relabeling", minimum=1)
     skew: float = key(-1.0, "exponent of skew_fit's weights, -1 (towards uniform over what can be seen) to 0 (as often as seen)")

@@ -41,6 +41,7 @@ class Loop(Acting):
     images: np.memmap[Any, np.dtype[np.uint8]] | None  # (rows, H, W, 3) beside the replay's rows, where the model is fine-tuned
     clock: Clock
     explored: int  # steps of exploration
+    first_rows: int  # rows of the replay that hold it
 
     @property
     def round_steps(self) -> int:
@@ -74,7 +75,7 @@ def open_loop(config: RigConfig, run: RunFolder, world: World, seen: Pictures, m
         images = np.lib.format.open_memmap(path, "r+" if path.is_file() else "w+", np.uint8, shape)  # type: ignore[no-untyped-call]
         images[: len(seen)] = seen.image
     steps = explored * (len(seen) // explored - 1)
-    loop = Loop(config, world, sight, agent, horizon, replay, sampler, pool, None, images, Clock(), steps)
+    loop = Loop(config, world, sight, agent, horizon, replay, sampler, pool, None, images, Clock(), steps, len(seen))
     generator = seeded(config.seed, 23, device=device)
     if config.goal_source == "skew_fit":
         loop.skew = skewed(loop, generator)
@@ -141,7 +142,10 @@ def draw_goals(loop: Loop, starts: np.ndarray, stored: Tensor, k: int, generator
         rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator, device=generator.device)))
         goals = np.stack([loop.world.family.sample_goal(start, rng) for start in np.repeat(starts, k, 0)])
         return sight.look(None, goals, None).view(n, k, -1)
-    if kind == "prior":
+    if kind == "fitted":
+        found = gaussian_draws(replay.codes[: loop.first_rows, :free], n * k, generator)
+        found = torch.cat([found, found.new_zeros(n * k, sight.context_dim)], 1)
+    elif kind == "prior":
         if sight.context_dim:  # z_t of the prior N(0, I)
             found = torch.randn(n * k, sight.latent_dim, generator=generator, device=sight.device)
         else:
@@ -155,6 +159,15 @@ def draw_goals(loop: Loop, starts: np.ndarray, stored: Tensor, k: int, generator
     found = found.view(n, k, -1).clone()
     found[..., free:] = stored[:, None, free:]  # the scene's own z_c
     return found
+
+
+def gaussian_draws(data: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """n draws (n, d) of the Gaussian with the mean and the covariance of the rows of data (m, d)."""
+    data = data.double()
+    mean, spread = data.mean(0), torch.linalg.eigh(torch.cov(data.T).reshape(data.shape[1], -1))
+    root = spread.eigenvectors * spread.eigenvalues.clamp_min(0).sqrt()
+    noise = torch.randn(n, data.shape[1], generator=generator, device=data.device, dtype=torch.float64)
+    return (mean + noise @ root.T).float()
 
 
 @torch.no_grad()
@@ -217,6 +230,7 @@ def finetune(loop: Loop, r: int) -> None:
     seen = loop.images[: replay.used_rows]
     first = replay.start[: replay.used_rows].cpu().numpy().astype(np.int64)
     context = first if sight.model.needs_context else None
+    sight.model.annealing = False  # beta is where it ended
     fit(sight.model, ImageData(seen, context), config.finetune_steps, batch_size=config.vision_batch_size,
         seed=int(np.random.SeedSequence([config.seed, 27, r]).generate_state(1)[0]), device=sight.device)  # fmt: skip
     sight.model.eval()

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from vision.images import to_float
 from vision.likelihoods import reparameterise
-from vision.networks import Up, check_pictures, check_size, down, one_or_each
+from vision.networks import Broadcast, Up, check_pictures, check_size, down, one_or_each
 from vision.variational import Bound, Variational, check_variational, gaussian
 
 
@@ -39,20 +39,22 @@ class CCVAEConfig:
     spread in evaluation than in training, which here made the context's error four times as large."""
     beta: float = 10.0
     """Weight of the KL term at the end of training, in the summed reduction: high enough that z_t has no room for the scene's colours."""
-    beta_start: float = 10.0
-    """Its weight at the beginning, from which it rises or falls linearly."""
+    beta_start: float = 0.0
+    """Its weight at the beginning, from which it goes to beta geometrically during 70% of training; 0: beta from the beginning."""
     likelihood: str = "gaussian"
     """gaussian (of the given std) | bernoulli (each intensity as a probability)."""
     std: float = 0.1
     """Of the Gaussian likelihood, images being in [0, 1]."""
+    decoder: str = "conv"
+    """conv (the encoder's mirror) | broadcast (its latents follow places nearly linearly; see `Broadcast`)."""
     learning_rate: float = 1e-3
     weight_decay: float = 1e-3
 
     def __post_init__(self) -> None:
         check_size("CCVAEConfig", self.image_size)
         check_variational("CCVAEConfig", self, self.contexts)
-        if not 0 <= self.dropout < 1 or self.beta_start < 0 or self.weight_decay < 0:
-            raise ValueError("CCVAEConfig: dropout must lie in [0, 1), beta_start and weight_decay be at least 0")
+        if not 0 <= self.dropout < 1 or self.weight_decay < 0:
+            raise ValueError("CCVAEConfig: dropout must lie in [0, 1) and weight_decay be at least 0")
 
 
 class CCVAE(Variational):
@@ -63,12 +65,15 @@ class CCVAE(Variational):
     def __init__(self, config: CCVAEConfig) -> None:
         super().__init__(config)
         c = config
-        self.progress = 0.0  # of training, in [0, 1]; `vision.train.fit` sets it
         self.encoder = down(c.image_size, c.channels, 2 * c.latents, c.hidden, inputs=6)
         self.context_encoder = nn.Sequential(
             down(c.image_size, c.channels, c.hidden, c.hidden), nn.ReLU(), nn.Dropout(c.dropout), nn.Linear(c.hidden, c.contexts), nn.BatchNorm1d(c.contexts)
         )
-        self.decoder = Up(c.image_size, c.channels, c.latents + c.contexts, c.hidden)
+        self.decoder: nn.Module
+        if c.decoder == "broadcast":  # it draws what has a place; what stands still in the scene is drawn from z_c alone, and added
+            self.decoder, self.still = Broadcast(c.image_size, c.channels, c.latents + c.contexts), Up(c.image_size, c.channels, c.contexts, c.hidden)
+        else:
+            self.decoder = Up(c.image_size, c.channels, c.latents + c.contexts, c.hidden)
         self.context_decoder = Up(c.image_size, c.channels, c.contexts, c.hidden)
 
     @property
@@ -90,7 +95,8 @@ class CCVAE(Variational):
 
     def render(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
         """What the likelihood is given for a whole latent (z_t, z_c); the context is in it already."""
-        return self.around_mean(self.decoder(z))
+        out = self.decoder(z)
+        return self.around_mean(out + self.still(z[:, self.config.latents :]) if self.config.decoder == "broadcast" else out)
 
     def bound(
         self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None, z_c: Float[Tensor, "B c"] | None = None
@@ -107,12 +113,10 @@ class CCVAE(Variational):
     def loss(
         self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Eq. 7, beta following `progress`. Metrics: as `Variational.weighted`, and context (-log p(s_0 | z_c)), nats an image."""
-        c = self.config
+        """Eq. 7, beta as `beta()` says. Metrics: as `Variational.weighted`, and context (-log p(s_0 | z_c)), nats an image."""
         given = one_or_each("CCVAE", context, len(images))
         z_c = self.encode_context(given, len(images))
-        beta = c.beta_start + self.progress * (c.beta - c.beta_start) if self.training else c.beta  # one scale for validation
-        loss, metrics = self.weighted(self.bound(images, given, z_c), images, beta)
+        loss, metrics = self.weighted(self.bound(images, given, z_c), images)
         first = self.likelihood.nll(self.around_mean(self.context_decoder(z_c)), to_float(given).expand(len(images), -1, -1, -1)).mean()
         total = loss + first
         return total, {**metrics, "loss": total.detach(), "context": first.detach()}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vision.networks import Up, check_pictures, check_size, down
+from vision.networks import Broadcast, Up, check_pictures, check_size, down
 from vision.variational import Variational, check_variational, gaussian
 
 
@@ -28,10 +28,14 @@ class VAEConfig:
     """Units between the convolutions and the latent."""
     beta: float = 1.0
     """Weight of the KL term, in the summed reduction."""
+    beta_start: float = 0.0
+    """Its weight at the beginning, from which it goes to beta geometrically during 70% of training; 0: beta from the beginning."""
     likelihood: str = "gaussian"
     """gaussian (of the given std) | bernoulli (each intensity as a probability; RIG)."""
     std: float = 0.1
     """Of the Gaussian likelihood, images being in [0, 1]."""
+    decoder: str = "conv"
+    """conv (the encoder's mirror) | broadcast (its latents follow places nearly linearly; see `Broadcast`)."""
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
@@ -48,7 +52,7 @@ class VAE(Variational):
         super().__init__(config)
         c = config
         self.encoder = down(c.image_size, c.channels, 2 * c.latents, c.hidden)
-        self.decoder = Up(c.image_size, c.channels, c.latents, c.hidden)
+        self.decoder = Broadcast(c.image_size, c.channels, c.latents) if c.decoder == "broadcast" else Up(c.image_size, c.channels, c.latents, c.hidden)
 
     def posterior(
         self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None

@@ -16,6 +16,8 @@ from vision.likelihoods import gaussian_kl, make_likelihood, reparameterise, sta
 from vision.networks import Standard
 
 LOG_VAR = (-12.0, 6.0)  # a posterior's log variance is kept in this range: exp stays finite in any precision
+RAMP = 0.7  # of training, after which beta has arrived
+DECODERS = ("conv", "broadcast")
 
 
 class Bound(NamedTuple):
@@ -39,6 +41,8 @@ class Variational(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
+        self.progress = 0.0  # of training, in [0, 1]; `vision.train.fit` sets it
+        self.annealing = True  # False: further training keeps the final beta
         self.likelihood = make_likelihood(config.likelihood, config.std)
         self.standard = Standard(config.image_size)
 
@@ -85,13 +89,22 @@ class Variational(nn.Module):
         out = self.render(z, context)
         return Bound(self.likelihood.nll(out, to_float(images)), gaussian_kl(mean, log_var), self.likelihood.mean(out))
 
+    def beta(self) -> float:
+        """The KL term's weight now: in training it goes from `beta_start`, where that is not 0, to `beta` geometrically, and stays there for the last
+        30%. Under a small weight all things in a picture are found; a large one from the beginning leaves out the less visible ones."""
+        c = self.config
+        start = getattr(c, "beta_start", 0.0)
+        if not (start and self.training and self.annealing):
+            return c.beta  # type: ignore[no-any-return]
+        return start * (c.beta / start) ** min(1.0, self.progress / RAMP)  # type: ignore[no-any-return]
+
     def weighted(
-        self, bound: Bound, images: UInt8[Tensor, "B H W 3"], beta: float
+        self, bound: Bound, images: UInt8[Tensor, "B H W 3"]
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """-ELBO with its KL term times beta, averaged over the batch. Metrics: loss; reconstruction (-log p) and kl, nats an image;
         mse in [0, 1] images."""
         reconstruction, kl = bound.nll.mean(), bound.kl.mean()
-        loss = reconstruction + beta * kl
+        loss = reconstruction + self.beta() * kl
         mse = (bound.decoded.detach() - to_float(images)).square().mean()
         return loss, {"loss": loss.detach(), "reconstruction": reconstruction.detach(), "kl": kl.detach(), "mse": mse}
 
@@ -99,7 +112,7 @@ class Variational(nn.Module):
         self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """See `weighted`."""
-        return self.weighted(self.bound(images, context), images, self.config.beta)
+        return self.weighted(self.bound(images, context), images)
 
     @torch.no_grad()
     def elbo(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, " B"]:
@@ -123,3 +136,8 @@ def check_variational(owner: str, config: Any, *sizes: int) -> None:
     make_likelihood(config.likelihood, config.std)
     if min(config.latents, config.channels, config.hidden, *sizes) < 1 or config.beta < 0:
         raise ValueError(f"{owner}: every size (latents, channels, hidden, ...) must be at least 1, and beta at least 0")
+    start, decoder = getattr(config, "beta_start", 0.0), getattr(config, "decoder", DECODERS[0])
+    if start < 0 or (start and not config.beta):
+        raise ValueError(f"{owner}: beta_start={start:g} must be at least 0 (0: beta from the beginning), and needs a beta above 0 to go to")
+    if decoder not in DECODERS:
+        raise ValueError(f"{owner}: unknown decoder {decoder!r}; choose {' or '.join(DECODERS)}")

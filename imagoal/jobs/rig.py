@@ -70,7 +70,7 @@ def check(config: RigConfig) -> None:
     """Refuse settings that cannot go together, before there is a run folder."""
     if config.sight != "latent" and config.finetune_every:
         raise UserError(f"finetune_every={config.finetune_every}: with sight={config.sight} there is no latent model. Leave it out.")
-    if config.sight != "latent" and config.goal_source in ("prior", "skew_fit"):
+    if config.sight != "latent" and config.goal_source in ("prior", "fitted", "skew_fit"):
         raise UserError(f"goal_source={config.goal_source} needs a latent model: use sight=latent, or goal_source=replay.")
     if config.sight == "latent" and hasattr(config.vision, "grid"):
         raise UserError("vision: rig learns from flat latents, and this model's are grids of codes. Use vision=vae_rig, ccvae_rig, ae or dsae.")

@@ -55,10 +55,22 @@ def opened(tmp_path, *words):
     return practice.open_loop(config, run, world, seen, model, torch.device("cpu"))
 
 
+def test_fitted_goals_have_the_mean_and_covariance_of_what_was_explored(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    data = torch.randn(4000, 3, generator=generator) @ torch.tensor([[2.0, 0.5, 0.0], [0.0, 0.3, 0.0], [0.0, 0.0, 0.0]]) + torch.tensor([1.0, -2.0, 5.0])
+    drawn = practice.gaussian_draws(data, 20_000, generator)
+    torch.testing.assert_close(drawn.mean(0), data.mean(0), atol=0.05, rtol=0)
+    torch.testing.assert_close(torch.cov(drawn.T), torch.cov(data.T), atol=0.15, rtol=0)
+    loop = opened(tmp_path, "world=multicolor_pusher", "vision=ccvae_rig", *SEEING, "steps=60", "goal_source=fitted")
+    c = loop.sight.context_dim
+    assert torch.equal(loop.pool[0, :, -c:], loop.replay.codes[:1, -c:].expand(len(loop.pool[0]), -1))
+    assert loop.pool[: loop.replay.next_episode, :, :-c].std() < 3 * loop.replay.codes[: loop.first_rows, :-c].std()
+
+
 def test_every_goal_of_cc_rig_is_of_its_own_scene_and_no_stored_latent_is_stale(tmp_path):
     loop = opened(tmp_path, "world=multicolor_pusher", "vision=ccvae_rig", *SEEING, "steps=60", "finetune_every=12", "finetune_steps=3")
     c = loop.sight.context_dim
-    assert c == 8
+    assert c == 16
     for r in (1, 2):
         practice.attempt(loop, r, keep_images=False)
 

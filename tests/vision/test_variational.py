@@ -12,6 +12,7 @@ from vision import likelihoods
 from vision.ccvae import CCVAE, CCVAEConfig
 from vision.fsq import FSQ, FSQConfig, bound, grid_of_levels, round_straight
 from vision.images import to_float
+from vision.networks import Broadcast
 from vision.vae import VAE, VAEConfig
 from vision.variational import LOG_VAR, Variational, gaussian
 
@@ -129,7 +130,7 @@ def ccvae() -> CCVAE:
     return CCVAE(TINY)
 
 
-@pytest.mark.parametrize("progress, beta", [(0.0, 1.0), (0.25, 3.0), (1.0, 9.0)])
+@pytest.mark.parametrize("progress, beta", [(0.0, 1.0), (0.35, 3.0), (0.7, 9.0), (1.0, 9.0)])
 def test_eq_7_term_by_term(progress, beta):
     torch.manual_seed(0)
     model = CCVAE(CCVAEConfig(**{**vars(TINY), "beta_start": 1.0, "beta": 9.0, "dropout": 0.0})).train()
@@ -221,3 +222,37 @@ def test_every_code_has_its_vector_and_every_vector_its_code():
 def test_levels_that_cannot_be_are_refused(levels):
     with pytest.raises(ValueError, match="FSQConfig"):
         FSQConfig(levels=levels)
+
+
+def test_broadcast_compares_latents_with_places():
+    """Where the weights of places are those of the latents, negated, only the difference counts: a latent one cell on moves the picture by one cell."""
+    torch.manual_seed(0)
+    decoder = Broadcast(48, 8, 2)
+    with torch.no_grad():
+        decoder.where.weight.copy_(-decoder.inputs.weight[:, :, None, None])
+    z = torch.tensor([[0.1, -0.2]])
+    down_one, right_one = z + torch.tensor([[2 / 15, 0]]), z + torch.tensor([[0, 2 / 15]])
+    with torch.no_grad():
+        here, down, right = (decoder(at)[0, :, 6:-6, 6:-6] for at in (z, down_one, right_one))
+    torch.testing.assert_close(down[:, 3:], here[:, :-3])
+    torch.testing.assert_close(right[:, :, 3:], here[:, :, :-3])
+    assert (down[:, 3:] - here[:, 3:]).abs().max() > 1e-3
+
+
+def test_beta_goes_geometrically_and_stays():
+    model = VAE(VAEConfig(image_size=12, latents=2, hidden=8, beta_start=0.5, beta=8.0, decoder="broadcast")).train()
+    found = []
+    for model.progress in (0.0, 0.35, 0.7, 1.0):
+        found.append(model.beta())
+    assert found == pytest.approx([0.5, 2.0, 8.0, 8.0])
+    model.progress = 0.0
+    assert model.eval().beta() == 8.0  # validation has one scale
+    model.train().annealing = False
+    assert model.beta() == 8.0
+
+
+@pytest.mark.parametrize("setting, word", [({"decoder": "deconv"}, "conv or broadcast"), ({"beta_start": 1.0, "beta": 0.0}, "beta above 0"), ({"beta_start": -1.0}, "at least 0")])
+def test_settings_of_decoder_and_annealing_are_checked(setting, word):
+    for config in (VAEConfig, CCVAEConfig):
+        with pytest.raises(ValueError, match=word):
+            config(**setting)
