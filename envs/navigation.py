@@ -15,13 +15,13 @@ from envs.arm_scenes import sample_color
 from envs.render import VISUAL_XML
 
 ROOM = 0.5  # metres: half the room's side
-RADIUS = 0.07  # metres, of the disc
+RADIUS = 0.085  # metres, of the disc
 THICK = 0.03  # metres: half a wall's thickness
 STEP = 0.05  # metres for an action of 1
 SUBSTEPS, TIMESTEP = 25, 0.002  # one control step is 50 ms; 2 mm at a time keeps the disc out of walls
 TOLERANCE = 0.06  # metres: success
 GAP = 0.01  # metres between the disc and walls where a place is drawn
-FLOOR, WALLS = (0.80, 0.80, 0.78), (0.25, 0.22, 0.30)
+FLOOR, WALLS = (0.10, 0.10, 0.12), (0.72, 0.70, 0.68)
 Wall = tuple[float, float, float, float]  # centre x, y and half sizes
 
 

@@ -172,17 +172,17 @@ class RigConfig(JobConfig):
     model: str = key("", "the run folder of another rig in this world: use its exploration and its model as it was before practice")
     agent: Any = group("agent", "the algorithm")
     goals: Any = group("goals", "relabeling and reward")
-    explore_episodes: int = key(200, "episodes of random actions before anything is learned", minimum=2)
-    explore_horizon: int = key(50, "steps of each of them", minimum=1)
-    vision_steps: int = key(2000, "gradient steps of the latent model on what was seen there", minimum=1)
+    explore_episodes: int = key(400, "episodes of random actions before anything is learned", minimum=2)
+    explore_horizon: int = key(25, "steps of each of them", minimum=1)
+    vision_steps: int = key(1500, "gradient steps of the latent model on what was seen there", minimum=1)
     vision_batch_size: int = key(128, "pictures in a batch of them", minimum=1)
-    steps: int = key(50_000, "steps of practice in the world, after exploration", minimum=1)
+    steps: int = key(30_000, "steps of practice in the world, after exploration", minimum=1)
     horizon: int = key(0, "steps of one attempt (0: the world's own)", minimum=0)
     parallel: int = key(5, "attempts made at once, in copies of the world", minimum=1)
-    updates_per_step: float = key(1.0, "gradient updates of the agent for each step", minimum=0)
+    updates_per_step: float = key(2.0, "gradient updates of the agent for each step", minimum=0)
     batch_size: int = key(128, "transitions in a batch", minimum=1)
     noise: str = key("ou", "exploration: Ornstein-Uhlenbeck or white Gaussian noise on the actions", choices=("ou", "gaussian"))
-    noise_std: float = key(0.3, "its scale, in actions", minimum=0)
+    noise_std: float = key(0.6, "its scale, in actions", minimum=0)
     goal_source: str = key(
         "auto", "where goals come from: the model's prior, a Gaussian fitted to the latents explored (fitted), what was seen (replay), that weighted towards what is rare (skew_fit), or the world's own"
         " (world, for the oracle); auto: prior for models that have one, world for the oracle, else replay",

@@ -116,7 +116,8 @@ class Up(nn.Module):
 class Broadcast(nn.Module):
     """(B, inputs) to pictures (B, 3, S, S), linear, by a spatial broadcast (Watters et al. 2019): a small network reads the inputs beside the
     coordinates of each of (S/3)^2 cells of 3 by 3 pixels, and a convolution looks at their neighbours. Where a thing is costs it one comparison with a latent, so that
-    latents come to follow places linearly, which those of a mirrored encoder do not.
+    latents come to follow places linearly, which those of a mirrored encoder do not. The last features are scaled and shifted by the
+    inputs, as `Up`'s are.
 
     Args: image_size, channels as `down`'s; `inputs` numbers for each picture.
     """
@@ -129,15 +130,18 @@ class Broadcast(nn.Module):
         self.register_buffer("places", torch.stack(torch.meshgrid(line, line, indexing="ij"))[None])
         _, fine, wide = widths(channels)
         self.inputs, self.where = nn.Linear(inputs, wide), nn.Conv2d(2, wide, 1)
-        self.layers = nn.Sequential(
-            nn.ReLU(), nn.Conv2d(wide, fine, 1), nn.ReLU(), nn.Conv2d(fine, fine, 3, 1, 1), nn.ReLU(),
-            nn.Conv2d(fine, 3 * STRIDES[0] ** 2, 1), nn.PixelShuffle(STRIDES[0]),
-        )  # fmt: skip
+        self.shapes = nn.Sequential(nn.ReLU(), nn.Conv2d(wide, fine, 1), nn.ReLU(), nn.Conv2d(fine, fine, 3, 1, 1))
+        self.modulation = nn.Linear(inputs, 2 * fine)
+        self.paint = nn.Sequential(nn.ReLU(), nn.Conv2d(fine, 3 * STRIDES[0] ** 2, 1), nn.PixelShuffle(STRIDES[0]))
+        for weights in self.modulation.parameters():
+            nn.init.zeros_(weights)  # begins as no modulation
         channels_last(self)
 
     def forward(self, z: Float[Tensor, "B z"]) -> Float[Tensor, "B 3 H W"]:
         """What the likelihood is given, around the mean picture."""
-        return self.layers(self.inputs(z)[:, :, None, None] + self.where(self.places))  # type: ignore[no-any-return]
+        scale, shift = self.modulation(z)[:, :, None, None].chunk(2, 1)
+        shapes = self.shapes(self.inputs(z)[:, :, None, None] + self.where(self.places))
+        return self.paint(shapes * (1 + scale) + shift)  # type: ignore[no-any-return]
 
 
 def channels_last(network: Network) -> Network:

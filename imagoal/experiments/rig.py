@@ -10,20 +10,25 @@ from imagoal.config import ExperimentConfig
 from imagoal.experiments.curves import by_variant, curves, curves_figure, shared
 from imagoal.stages import stages
 
-STEPS = {"reacher": 10_000, "pusher": 50_000, "multi_pusher": 80_000}
-EVALUATE = {"reacher": 1000, "pusher": 5000, "multi_pusher": 8000}
+STEPS = {"reacher": 6_000, "pusher": 30_000, "multi_pusher": 40_000}
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "reacher": ("evaluate_every=500", "explore_episodes=100", "vision_steps=800"),
+    "pusher": ("evaluate_every=2500",),
+    "multi_pusher": ("evaluate_every=5000",),
+}
+ABLATION_STEPS = 20_000  # curves are compared at the same steps
 METHODS: dict[str, tuple[str, ...]] = {  # fig. 3
     "rig": (),
     "oracle": ("sight=state",),
-    "her_pixels": ("sight=pixels", "agent.encoder=pixels", "goals.reward.kind=pixel", "updates_per_step=0.25"),
+    "her_pixels": ("sight=pixels", "agent.encoder=pixels", "goals.reward.kind=pixel", "goals.reward.scale=50", "updates_per_step=0.25"),
     "autoencoder": ("vision=ae",),
     "spatial_autoencoder": ("vision=dsae",),
 }
 LATENTS = {"reacher": 2, "pusher": 4, "multi_pusher": 8}  # numbers of the flat models' latents
 ABLATED = "pusher"
 REWARDS: dict[str, tuple[str, ...]] = {  # fig. 4
-    "reward_log_prob": ("goals.reward.kind=log_prob",),
-    "reward_pixels": ("goals.reward.kind=pixel",),
+    "reward_log_prob": ("goals.reward.kind=log_prob", "goals.reward.scale=0.001"),
+    "reward_pixels": ("goals.reward.kind=pixel", "goals.reward.scale=50", "updates_per_step=0.25"),  # every batch is decoded
     "reward_sparse": ("goals.reward.kind=sparse",),
 }
 RELABELING: dict[str, tuple[str, ...]] = {  # fig. 5
@@ -39,14 +44,14 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
     """Every method in every world, then the ablations."""
     common = shared(config, seed)
 
-    def words(world: str, more: tuple[str, ...]) -> list[str]:
+    def words(world: str, more: tuple[str, ...], steps: int) -> list[str]:
         flat = [] if any(w.startswith(("sight=", "vision=dsae")) for w in more) else [f"vision.latents={LATENTS[world]}"]
-        return [f"world={world}", f"steps={STEPS[world]}", f"evaluate_every={EVALUATE[world]}", *common, *more, *flat]
+        return [f"world={world}", f"steps={steps}", *SETTINGS[world], *common, *more, *flat]
 
-    methods = [("rig", folder / f"{world}-{name}", words(world, more)) for world in STEPS for name, more in METHODS.items()]
+    methods = [("rig", folder / f"{world}-{name}", words(world, more, STEPS[world])) for world in STEPS for name, more in METHODS.items()]
     found = stages(methods, config.workers)
     model = f"model={folder / f'{ABLATED}-rig'}"
-    found += stages([("rig", folder / f"{ABLATED}-{name}", [*words(ABLATED, more), model]) for name, more in ABLATIONS.items()], config.workers)
+    found += stages([("rig", folder / f"{ABLATED}-{name}", [*words(ABLATED, more, ABLATION_STEPS), model]) for name, more in ABLATIONS.items()], config.workers)
     return by_variant(dict(zip(PAIRS, found, strict=True)))
 
 
