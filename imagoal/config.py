@@ -185,7 +185,7 @@ class RigConfig(JobConfig):
     noise_std: float = key(0.6, "its scale, in actions", minimum=0)
     goal_source: str = key(
         "auto", "where goals come from: the model's prior, a Gaussian fitted to the latents explored (fitted), what was seen (replay), that weighted towards what is rare (skew_fit), or the world's own"
-        " (world, for the oracle); auto: prior for models that have one, world for the oracle, else replay",
+        " (world, for the oracle); auto: fitted for models that can imagine, world for the oracle, else replay",
         choices=("auto", "prior", "fitted", "replay", "skew_fit", "world"),
     )  # fmt: skip
     imagined: int = key(16, "imagined goals kept with each episode, for relabeling", minimum=1)

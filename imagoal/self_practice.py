@@ -129,7 +129,7 @@ def source_of(config: RigConfig, sight: Sight) -> str:
     if config.goal_source != "auto":
         return config.goal_source
     if isinstance(sight, LatentSight) and hasattr(sight.model, "elbo"):
-        return "prior"
+        return "fitted"
     return "world" if isinstance(sight, StateSight) else "replay"
 
 

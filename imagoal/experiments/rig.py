@@ -36,7 +36,8 @@ RELABELING: dict[str, tuple[str, ...]] = {  # fig. 5
     "relabel_future": ("goals.mixture.original=0.2", "goals.mixture.future=0.8", "goals.mixture.imagined=0"),
     "relabel_imagined": ("goals.mixture.original=0.2", "goals.mixture.future=0", "goals.mixture.imagined=0.8"),
 }
-ABLATIONS = {**REWARDS, **RELABELING}
+GOALS: dict[str, tuple[str, ...]] = {"goals_prior": ("goal_source=prior",), "goals_replay": ("goal_source=replay",)}  # for the fitted Gaussian
+ABLATIONS = {**REWARDS, **RELABELING, **GOALS}
 PAIRS = [*((world, name) for world in STEPS for name in METHODS), *((ABLATED, name) for name in ABLATIONS)]
 
 
@@ -61,7 +62,7 @@ def extra(config: ExperimentConfig, folder: Path) -> dict[str, Any]:
 
 
 def figure(result: dict[str, Any]) -> bytes:
-    """Figs. 3, 4 and 5 from these runs."""
+    """Figs. 3, 4 and 5 from these runs, and sources of goals."""
     panels = [(world.replace("_", " "), world, list(METHODS)) for world in STEPS]
-    panels += [("pusher: rewards", ABLATED, ["rig", *REWARDS]), ("pusher: goals of relabeling", ABLATED, ["rig", *RELABELING])]
+    panels += [("pusher: rewards", ABLATED, ["rig", *REWARDS]), ("pusher: goals of relabeling", ABLATED, ["rig", *RELABELING]), ("pusher: where goals come from", ABLATED, ["rig", *GOALS])]
     return curves_figure(result, panels)
