@@ -24,7 +24,7 @@ SEEING = ("vision_steps=8", "vision_batch_size=16", "vision.hidden=32", "vision.
 
 
 def test_the_oracle_solves_the_reacher(tmp_path):
-    result = stage("rig", tmp_path / "run", "world=reacher", "sight=state", "threads=1", "steps=2000", "evaluate_every=500", "explore_episodes=20",
+    result = stage("rig", tmp_path / "run", "world=reacher", "sight=state", "threads=1", "steps=2000", "evaluate_every=500", "explore_episodes=20", "explore_horizon=50",
                    "evaluation_episodes=30", "agent.hidden=[64,64]")  # fmt: skip
     assert result["success"] >= 0.8 and result["final_distance"] < 0.25 * result["start_distance"], result
     assert result["explored"] == 1000 and 1000 < result["solved_at"] <= 3000
