@@ -296,7 +296,7 @@ JOBS: dict[str, Job] = {
         "imagoal practice policy=runs/policy scene=held_out/3 episodes=500 goal_source=other_scenes")),
     "rig": Job(RigConfig, "from nothing to reaching goal pictures of a world, by imagined goals", (
         "imagoal rig world=reacher",
-        "imagoal rig world=multicolor_pusher vision=ccvae_rig steps=100000 run=runs/cc_rig",
+        "imagoal rig experiment=cc_rig world=navigation vision=ccvae_rig run=runs/cc_rig",
         "imagoal rig world=pusher sight=state")),
     "plan": Job(PlanConfig, "subgoals to a goal picture, then execution", (
         "imagoal plan policy=runs/practice scene=held_out/0 episodes=20",
