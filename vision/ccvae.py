@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from vision.images import to_float
 from vision.likelihoods import reparameterise
-from vision.networks import Broadcast, Up, check_pictures, check_size, down, one_or_each
+from vision.networks import Up, check_pictures, check_size, down, make_decoder, one_or_each
 from vision.variational import Bound, Variational, check_variational, gaussian
 
 
@@ -69,11 +69,9 @@ class CCVAE(Variational):
         self.context_encoder = nn.Sequential(
             down(c.image_size, c.channels, c.hidden, c.hidden), nn.ReLU(), nn.Dropout(c.dropout), nn.Linear(c.hidden, c.contexts), nn.BatchNorm1d(c.contexts)
         )
-        self.decoder: nn.Module
-        if c.decoder == "broadcast":  # it draws what has a place; what stands still in the scene is drawn from z_c alone, and added
-            self.decoder, self.still = Broadcast(c.image_size, c.channels, c.latents + c.contexts), Up(c.image_size, c.channels, c.contexts, c.hidden)
-        else:
-            self.decoder = Up(c.image_size, c.channels, c.latents + c.contexts, c.hidden)
+        self.decoder = make_decoder(c.decoder, c.image_size, c.channels, c.latents + c.contexts, c.hidden)
+        # a broadcast draws what has a place; what stands still in the scene is drawn from z_c alone, and added
+        self.still = Up(c.image_size, c.channels, c.contexts, c.hidden) if c.decoder == "broadcast" else None
         self.context_decoder = Up(c.image_size, c.channels, c.contexts, c.hidden)
 
     @property
@@ -96,7 +94,7 @@ class CCVAE(Variational):
     def render(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
         """What the likelihood is given for a whole latent (z_t, z_c); the context is in it already."""
         out = self.decoder(z)
-        return self.around_mean(out + self.still(z[:, self.config.latents :]) if self.config.decoder == "broadcast" else out)
+        return self.around_mean(out if self.still is None else out + self.still(z[:, self.config.latents :]))
 
     def bound(
         self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None, z_c: Float[Tensor, "B c"] | None = None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vision.images import to_float
 
 KERNELS, STRIDES = (5, 3, 3), (3, 2, 2)
+DECODERS = ("conv", "broadcast")
 Network = TypeVar("Network", bound=nn.Module)
 REDUCTION = math.prod(STRIDES)  # pixels of a side of the picture to one cell of the last feature map
 
@@ -142,6 +143,11 @@ class Broadcast(nn.Module):
         scale, shift = self.modulation(z)[:, :, None, None].chunk(2, 1)
         shapes = self.shapes(self.inputs(z)[:, :, None, None] + self.where(self.places))
         return self.paint(shapes * (1 + scale) + shift)  # type: ignore[no-any-return]
+
+
+def make_decoder(kind: str, image_size: int, channels: int, inputs: int, hidden: int) -> Up | Broadcast:
+    """The decoder that a config names: one of `DECODERS`."""
+    return Broadcast(image_size, channels, inputs) if kind == "broadcast" else Up(image_size, channels, inputs, hidden)
 
 
 def channels_last(network: Network) -> Network:

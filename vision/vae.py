@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vision.networks import Broadcast, Up, check_pictures, check_size, down
+from vision.networks import check_pictures, check_size, down, make_decoder
 from vision.variational import Variational, check_variational, gaussian
 
 
@@ -52,7 +52,7 @@ class VAE(Variational):
         super().__init__(config)
         c = config
         self.encoder = down(c.image_size, c.channels, 2 * c.latents, c.hidden)
-        self.decoder = Broadcast(c.image_size, c.channels, c.latents) if c.decoder == "broadcast" else Up(c.image_size, c.channels, c.latents, c.hidden)
+        self.decoder = make_decoder(c.decoder, c.image_size, c.channels, c.latents, c.hidden)
 
     def posterior(
         self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None

@@ -13,11 +13,10 @@ from torch import Generator, Tensor, nn
 
 from vision.images import to_float
 from vision.likelihoods import gaussian_kl, make_likelihood, reparameterise, standard_normal_log_prob
-from vision.networks import Standard
+from vision.networks import DECODERS, Standard
 
 LOG_VAR = (-12.0, 6.0)  # a posterior's log variance is kept in this range: exp stays finite in any precision
 RAMP = 0.7  # of training, after which beta has arrived
-DECODERS = ("conv", "broadcast")
 
 
 class Bound(NamedTuple):
