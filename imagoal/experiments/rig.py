@@ -12,7 +12,7 @@ from imagoal.stages import stages
 
 STEPS = {"reacher": 6_000, "pusher": 30_000, "multi_pusher": 40_000}
 SETTINGS: dict[str, tuple[str, ...]] = {
-    "reacher": ("evaluate_every=500", "explore_episodes=100", "vision_steps=800"),
+    "reacher": ("evaluate_every=500", "explore_episodes=100"),
     "pusher": ("evaluate_every=2500",),
     "multi_pusher": ("evaluate_every=5000",),
 }
@@ -24,7 +24,7 @@ METHODS: dict[str, tuple[str, ...]] = {  # fig. 3
     "autoencoder": ("vision=ae",),
     "spatial_autoencoder": ("vision=dsae",),
 }
-LATENTS = {"reacher": 2, "pusher": 4, "multi_pusher": 8}  # numbers of the flat models' latents
+LATENTS = {"reacher": 4, "pusher": 4, "multi_pusher": 8}  # numbers of the flat models' latents
 ABLATED = "pusher"
 REWARDS: dict[str, tuple[str, ...]] = {  # fig. 4
     "reward_log_prob": ("goals.reward.kind=log_prob", "goals.reward.scale=0.001"),
