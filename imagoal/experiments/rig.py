@@ -10,13 +10,13 @@ from imagoal.config import ExperimentConfig
 from imagoal.experiments.curves import by_variant, curves, curves_figure, shared
 from imagoal.stages import stages
 
-STEPS = {"reacher": 6_000, "pusher": 30_000, "multi_pusher": 40_000}
+STEPS = {"reacher": 6_000, "pusher": 25_000, "multi_pusher": 30_000}
 SETTINGS: dict[str, tuple[str, ...]] = {
     "reacher": ("evaluate_every=500", "explore_episodes=100"),
     "pusher": ("evaluate_every=2500",),
     "multi_pusher": ("evaluate_every=5000",),
 }
-ABLATION_STEPS = 20_000  # curves are compared at the same steps
+ABLATION_STEPS = 15_000  # curves are compared at the same steps
 METHODS: dict[str, tuple[str, ...]] = {  # fig. 3
     "rig": (),
     "oracle": ("sight=state",),
