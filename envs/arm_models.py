@@ -1,6 +1,6 @@
 """The models of the scenes with an arm (`envs.arm_scenes`): where things are, the physics, and what the camera sees."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,10 +11,25 @@ HAND_RADIUS = 0.03  # metres
 RIM = 0.05  # metres: half the thickness of the tray's walls in the physics; nothing squeezes through them
 SHOULDER, UPPER, FOREARM, WRIST = 0.32, 0.44, 0.44, 0.19  # metres: height, two link lengths, height of the wrist
 ELEVATION = np.radians(62)  # of the camera, which looks at the arm from across the table
-TABLE, TRAY, HAND, ARM = (0.82, 0.80, 0.74), (0.88, 0.86, 0.81), (0.07, 0.07, 0.10), (0.75, 0.28, 0.15)
+ARM = (0.75, 0.28, 0.15)
 ARM_ALPHA = 0.15  # see-through: it passes over pucks, and a latent model should spend itself on hand and pucks
 PUCKS = ((0.10, 0.25, 0.95), (0.10, 0.70, 0.20))  # colours
 Range = tuple[float, float]
+Color = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colours of what is the same in all episodes."""
+
+    table: Color
+    tray: Color
+    hand: Color
+
+
+LIGHT = Look((0.82, 0.80, 0.74), (0.88, 0.86, 0.81), (0.07, 0.07, 0.10))
+# for a puck of any colour: most are brighter than this tray and the hand is darker, so that a latent model sees where each is before it knows the colour
+GREY = Look((0.45, 0.45, 0.43), (0.30, 0.30, 0.32), (0.0, 0.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -28,6 +43,7 @@ class Layout:
             have their goals anywhere there. The hand's box is larger by more than hand and puck, so that the hand gets
             behind a puck wherever it lies, and no push is for ever.
         view: half the width of what the camera sees.
+        look: its colours.
     """
 
     hand_x: Range
@@ -37,6 +53,7 @@ class Layout:
     tray_y: Range = (0.0, 0.0)
     radius: float = 0.03
     view: float = 0.2
+    look: Look = LIGHT
 
     @property
     def middle(self) -> np.ndarray:
@@ -52,6 +69,7 @@ class Layout:
 
 REACH = Layout((-0.2, 0.2), (0.55, 0.75), view=0.235)
 PUSH = Layout((-0.165, 0.165), (0.435, 0.765), 1, (-0.08, 0.08), (0.52, 0.68), radius=0.045, view=0.225)
+PUSH_COLORS = replace(PUSH, look=GREY)
 PUSH_TWO = Layout((-0.19, 0.19), (0.42, 0.78), 2, (-0.11, 0.11), (0.5, 0.7), radius=0.04, view=0.25)
 
 
@@ -66,7 +84,7 @@ def joint_angles(hand: np.ndarray) -> np.ndarray:
     return np.array([yaw, raised, 0.0, -at_elbow, 0.0, -np.pi / 2 - raised + at_elbow, 0.0])
 
 
-def _rgba(color: tuple[float, float, float], alpha: float = 1.0) -> str:
+def _rgba(color: Color, alpha: float = 1.0) -> str:
     return " ".join(f"{c:.3f}" for c in (*color, alpha))
 
 
@@ -101,7 +119,7 @@ def picture_xml(layout: Layout) -> str:
         for i in range(layout.pucks)
     )
     (u, v), (a, b) = layout.tray
-    tray = f'<geom type="box" size="{a} {b} 0.001" pos="{u} {v} -0.0005" rgba="{_rgba(TRAY)}"/>' if layout.pucks else ""
+    tray = f'<geom type="box" size="{a} {b} 0.001" pos="{u} {v} -0.0005" rgba="{_rgba(layout.look.tray)}"/>' if layout.pucks else ""
     lengths, axes = (0.0, UPPER / 2, UPPER / 2, FOREARM / 2, FOREARM / 2, WRIST - 0.06, 0.0), "zxyxyxy"
     thickness = (0.035, 0.03, 0.028, 0.025, 0.02, 0.016, 0.0)
     arm, ends = "", ""
@@ -113,9 +131,9 @@ def picture_xml(layout: Layout) -> str:
             group = f'group="{HIDDEN_GROUP}"' if i < 3 else ""  # the upper arm is never in the picture: a sixth faster
             arm += f'<geom type="{shape}" size="{thick}" {group} rgba="{_rgba(ARM, ARM_ALPHA)}"/>'
         ends += "</body>"
-    arm += f'<geom type="cylinder" size="{HAND_RADIUS} 0.026" pos="0 0.032 0" euler="90 0 0" rgba="{_rgba(HAND)}"/>'
+    arm += f'<geom type="cylinder" size="{HAND_RADIUS} 0.026" pos="0 0.032 0" euler="90 0 0" rgba="{_rgba(layout.look.hand)}"/>'
     return f"""<mujoco>{VISUAL_XML}<default><geom contype="0" conaffinity="0" mass="0.1"/></default><worldbody>
 <light directional="true" pos="0 0 1" dir="0.25 -0.3 -1" diffuse="0.6 0.6 0.6" ambient="0.4 0.4 0.4" specular="0 0 0" castshadow="false"/>
 <camera name="view" {view}/>
-<geom type="box" size="1.5 1.5 0.01" pos="0 0 -0.01" rgba="{_rgba(TABLE)}"/>{tray}
+<geom type="box" size="1.5 1.5 0.01" pos="0 0 -0.01" rgba="{_rgba(layout.look.table)}"/>{tray}
 {pucks}{arm}{ends}</worldbody></mujoco>"""

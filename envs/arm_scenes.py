@@ -14,12 +14,9 @@ import numpy as np
 from scipy import ndimage
 
 from envs.arm_models import (
-    HAND,
     HAND_RADIUS,
     SUBSTEPS,
-    TABLE,
     TIMESTEP,
-    TRAY,
     Layout,
     joint_angles,
     physics_xml,
@@ -133,11 +130,12 @@ class ArmScenes:
     def sample_start(self, rng: np.random.Generator) -> np.ndarray:
         """A start (S,): hand and pucks uniform over their ranges, clear of each other; and a scene."""
         scene: list[float] = []
+        look = self.layout.look
         if self.counted:
             count = int(rng.integers(self.pucks + 1)) if self.objects is None else self.objects
             scene = rng.permutation(np.arange(self.pucks) < count).astype(float).tolist()
         elif self.varied:
-            scene = sample_color(rng, (TABLE, TRAY, HAND)).tolist()
+            scene = sample_color(rng, (look.table, look.tray, look.hand)).tolist()
         return self._assemble(np.array(scene), rng)
 
     def sample_goal(self, start: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import mujoco
 import numpy as np
 
-from envs.arm_models import PUSH, PUSH_TWO, REACH
+from envs.arm_models import PUSH, PUSH_COLORS, PUSH_TWO, REACH
 from envs.arm_scenes import ArmScenes
 from envs.navigation import Navigation
 from envs.render import Camera
@@ -47,7 +47,7 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "reacher": lambda: ArmScenes("reacher", REACH, horizon=50),
     "pusher": lambda: ArmScenes("pusher", PUSH, horizon=50),
     "multi_pusher": _multi_pusher,
-    "multicolor_pusher": lambda: ArmScenes("multicolor_pusher", PUSH, horizon=50, varied=True),
+    "multicolor_pusher": lambda: ArmScenes("multicolor_pusher", PUSH_COLORS, horizon=50, varied=True),
     "navigation": Navigation,
 }
 OPTIONS: dict[str, tuple[str, ...]] = {"multi_pusher": ("objects",), "navigation": ("layouts",)}
