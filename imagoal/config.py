@@ -174,6 +174,7 @@ class RigConfig(JobConfig):
     goals: Any = group("goals", "relabeling and reward")
     explore_episodes: int = key(400, "episodes of random actions before anything is learned", minimum=2)
     explore_horizon: int = key(25, "steps of each of them", minimum=1)
+    explore_visits: int = key(1, "episodes explored in each scene, its things put elsewhere; their context is the first picture of the first of them", minimum=1)
     vision_steps: int = key(1500, "gradient steps of the latent model on what was seen there", minimum=1)
     vision_batch_size: int = key(128, "pictures in a batch of them", minimum=1)
     steps: int = key(30_000, "steps of practice in the world, after exploration", minimum=1)
@@ -296,7 +297,7 @@ JOBS: dict[str, Job] = {
         "imagoal practice policy=runs/policy scene=held_out/3 episodes=500 goal_source=other_scenes")),
     "rig": Job(RigConfig, "from nothing to reaching goal pictures of a world, by imagined goals", (
         "imagoal rig world=reacher",
-        "imagoal rig experiment=cc_rig world=navigation vision=ccvae_rig run=runs/cc_rig",
+        "imagoal rig experiment=cc_rig world=navigation vision=ccvae_rig vision.latents=4 run=runs/cc_rig",
         "imagoal rig world=pusher sight=state")),
     "plan": Job(PlanConfig, "subgoals to a goal picture, then execution", (
         "imagoal plan policy=runs/practice scene=held_out/0 episodes=20",

@@ -49,9 +49,8 @@ def explore(config: RigConfig, run: RunFolder, world: World) -> Pictures:
         with progress("explore", n) as bar:
             for begin in range(0, n, world.n):
                 count = min(world.n, n - begin)
-                seeds = np.random.SeedSequence([config.seed, 20, begin]).generate_state(world.n) % 1_000_000
                 noise = noise_of(config, world.n, "cpu")
-                rollout = roll_out(world, None, eyes, world.sample(seeds)[0], idle, length - 1, generator=seeded(config.seed, 21, begin),
+                rollout = roll_out(world, None, eyes, starts_of(config, world, begin // world.n), idle, length - 1, generator=seeded(config.seed, 21, begin),
                                    keep_images=True, noise=noise)  # fmt: skip
                 assert rollout.images is not None
                 rows = slice(begin * length, (begin + count) * length)
@@ -63,16 +62,31 @@ def explore(config: RigConfig, run: RunFolder, world: World) -> Pictures:
         image.flush()
         np.save(folder / "state.npy", state)
         np.save(folder / "action.npy", action)
-        write_atomic(folder / "exploration.json", json.dumps({"length": length}).encode())  # last: it says that all is there
+        write_atomic(folder / "exploration.json", json.dumps({"length": length, "visits": config.explore_visits, "copies": world.n}).encode())  # last: it says that all is there
     return open_exploration(folder)
+
+
+def starts_of(config: RigConfig, world: World, turn: int) -> np.ndarray:
+    """Starts (n, S) of one round of random episodes: of new scenes or, until each was visited `explore_visits` times, of the last ones with everything
+    put elsewhere."""
+    first = turn - turn % config.explore_visits
+    seeds = np.random.SeedSequence([config.seed, 20, first * world.n]).generate_state(world.n) % 1_000_000
+    starts, _ = world.sample(seeds)
+    if turn == first:
+        return starts
+    rng = np.random.default_rng([config.seed, 29, turn])
+    return np.stack([world.family.sample_goal(start, rng) for start in starts])
 
 
 def open_exploration(folder: Path) -> Pictures:
     """What `explore` left in a run."""
     image, state = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("image", "state"))
-    length = json.loads((folder / "exploration.json").read_text())["length"]
+    found = json.loads((folder / "exploration.json").read_text())
+    length, visits, copies = found["length"], found.get("visits", 1), found.get("copies", 1)
     start = np.arange(0, len(image), length, dtype=np.int64)
-    return Pictures(image, start, start + length, state, True, np.arange(len(start)), meta={"action": str(folder / "action.npy")})
+    episode = np.arange(len(start))
+    scene = episode // (copies * visits) * (copies * visits) + episode % copies  # the episode of its first visit
+    return Pictures(image, start, start + length, state, True, scene, context=start[scene], meta={"action": str(folder / "action.npy")})
 
 
 def fit_model(config: RigConfig, run: RunFolder, seen: Pictures, device: torch.device) -> Any:

@@ -41,7 +41,7 @@ class Loop(Acting):
     images: np.memmap[Any, np.dtype[np.uint8]] | None  # (rows, H, W, 3) beside the replay's rows, where the model is fine-tuned
     clock: Clock
     explored: int  # steps of exploration
-    first_rows: int  # rows of the replay that hold it
+    contexts: np.ndarray  # (rows of it,) the row of each one's context; later rows have the first of their episode
 
     @property
     def round_steps(self) -> int:
@@ -75,7 +75,7 @@ def open_loop(config: RigConfig, run: RunFolder, world: World, seen: Pictures, m
         images = np.lib.format.open_memmap(path, "r+" if path.is_file() else "w+", np.uint8, shape)  # type: ignore[no-untyped-call]
         images[: len(seen)] = seen.image
     steps = explored * (len(seen) // explored - 1)
-    loop = Loop(config, world, sight, agent, horizon, replay, sampler, pool, None, images, Clock(), steps, len(seen))
+    loop = Loop(config, world, sight, agent, horizon, replay, sampler, pool, None, images, Clock(), steps, np.asarray(seen.first))
     generator = seeded(config.seed, 23, device=device)
     if config.goal_source == "skew_fit":
         loop.skew = skewed(loop, generator)
@@ -143,7 +143,7 @@ def draw_goals(loop: Loop, starts: np.ndarray, stored: Tensor, k: int, generator
         goals = np.stack([loop.world.family.sample_goal(start, rng) for start in np.repeat(starts, k, 0)])
         return sight.look(None, goals, None).view(n, k, -1)
     if kind == "fitted":
-        found = gaussian_draws(replay.codes[: loop.first_rows, :free], n * k, generator)
+        found = gaussian_draws(replay.codes[: len(loop.contexts), :free], n * k, generator)
         found = torch.cat([found, found.new_zeros(n * k, sight.context_dim)], 1)
     elif kind == "prior":
         if sight.context_dim:  # z_t of the prior N(0, I)
@@ -179,7 +179,7 @@ def skewed(loop: Loop, generator: torch.Generator, most: int = 2048, samples: in
     parts = []
     for some in rows.split(256):
         images = torch.from_numpy(np.array(loop.images[some.cpu().numpy()])).to(sight.device)
-        first = torch.from_numpy(np.array(loop.images[replay.start[some].long().cpu().numpy()])).to(sight.device)
+        first = torch.from_numpy(np.array(loop.images[context_rows(loop)[some.cpu().numpy()]])).to(sight.device)
         model = sight.model
         mean, log_var = model.posterior(images, first)
         scene = replay.codes[some][:, mean.shape[1] :]
@@ -214,6 +214,12 @@ def attempt(loop: Loop, r: int, keep_images: bool) -> tuple[Rollout, Tensor, np.
     return rollout, goal, first
 
 
+def context_rows(loop: Loop) -> np.ndarray:
+    """The row of the context of each row of the replay in use."""
+    later = loop.replay.start[len(loop.contexts) : loop.replay.used_rows].cpu().numpy().astype(np.int64)
+    return np.concatenate([loop.contexts, later])
+
+
 def update(loop: Loop, r: int) -> dict[str, Tensor]:
     """The gradient updates of one round; the metrics of the last ones."""
     generator = seeded(loop.config.seed, 26, r, device=loop.sight.device)
@@ -228,7 +234,7 @@ def finetune(loop: Loop, r: int) -> None:
     config, sight, replay = loop.config, loop.sight, loop.replay
     assert isinstance(sight, LatentSight) and loop.images is not None
     seen = loop.images[: replay.used_rows]
-    first = replay.start[: replay.used_rows].cpu().numpy().astype(np.int64)
+    first = context_rows(loop)
     context = first if sight.model.needs_context else None
     sight.model.annealing = False  # beta is where it ended
     fit(sight.model, ImageData(seen, context), config.finetune_steps, batch_size=config.vision_batch_size,

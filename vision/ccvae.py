@@ -69,8 +69,8 @@ class CCVAE(Variational):
         self.context_encoder = nn.Sequential(
             down(c.image_size, c.channels, c.hidden, c.hidden), nn.ReLU(), nn.Dropout(c.dropout), nn.Linear(c.hidden, c.contexts), nn.BatchNorm1d(c.contexts)
         )
-        self.decoder = make_decoder(c.decoder, c.image_size, c.channels, c.latents + c.contexts, c.hidden)
-        # a broadcast draws what has a place; what stands still in the scene is drawn from z_c alone, and added
+        self.decoder = make_decoder(c.decoder, c.image_size, c.channels, c.latents + c.contexts, c.hidden, placed=c.latents)
+        # a broadcast draws what has a place, from z_t, in the colours of z_c; what stands still in the scene is drawn from z_c alone, and added
         self.still = Up(c.image_size, c.channels, c.contexts, c.hidden) if c.decoder == "broadcast" else None
         self.context_decoder = Up(c.image_size, c.channels, c.contexts, c.hidden)
 

@@ -27,6 +27,7 @@ class Pictures:
         scene: (E,) int64, the number of each episode's scene, zeros when unknown.
         skipped: (what, why) of everything left out.
         source: what it was made from: kind, name, hash of the files' names, sizes and times, settings.
+        context: (E,) int64, the row of each episode's context; None: its first picture.
         meta: of a collect run or Minari dataset: split, kinds, ...
     """
 
@@ -39,6 +40,7 @@ class Pictures:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     source: dict[str, Any] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+    context: Int64[np.ndarray, "E"] | None = None
 
     def __len__(self) -> int:
         """N."""
@@ -51,7 +53,9 @@ class Pictures:
 
     @property
     def first(self) -> Int64[np.ndarray, "N"] | None:
-        """The row of each picture's context, the first of its trajectory; None for loose pictures."""
+        """The row of each picture's context, usually the first of its trajectory; None for loose pictures."""
+        if self.context is not None:
+            return np.repeat(self.context, self.end - self.start)
         return first_rows(self.start, self.end) if self.trajectories else None
 
 

@@ -13,7 +13,9 @@ from imagoal.model_page import scene_columns
 from imagoal.stages import stages
 from vision import load
 
-STEPS = {"multicolor_pusher": 60_000, "navigation": 40_000}
+STEPS = {"multicolor_pusher": 25_000, "navigation": 15_000}
+SETTINGS = {"multicolor_pusher": ("evaluate_every=2500",), "navigation": ("evaluate_every=1500", "updates_per_step=1")}
+LATENTS = {"multicolor_pusher": 6, "navigation": 4}  # numbers of CC-RIG's z_t
 METHODS: dict[str, tuple[str, ...]] = {
     "cc_rig": ("vision=ccvae_rig",),
     "rig": ("vision=vae_rig", "vision.latents=16"),
@@ -24,10 +26,15 @@ PAIRS = [(world, name) for world in STEPS for name in METHODS]
 
 def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dict[str, float]]:
     """Every method in both worlds."""
+
+    def words(world: str, name: str) -> list[str]:
+        latents = [f"vision.latents={LATENTS[world]}"] if name == "cc_rig" else []
+        return [f"world={world}", f"steps={STEPS[world]}", *SETTINGS[world], *shared(config, seed), *METHODS[name], *latents]
+
     jobs = [
-        ("rig", folder / f"{world}-{name}", [f"world={world}", f"steps={STEPS[world]}", *shared(config, seed), *more])
+        ("rig", folder / f"{world}-{name}", words(world, name))
         for world in STEPS
-        for name, more in METHODS.items()
+        for name in METHODS
     ]
     return by_variant(dict(zip(PAIRS, stages(jobs, config.workers), strict=True)))
 

@@ -64,7 +64,20 @@ def test_fitted_goals_have_the_mean_and_covariance_of_what_was_explored(tmp_path
     loop = opened(tmp_path, "world=multicolor_pusher", "vision=ccvae_rig", *SEEING, "steps=60", "goal_source=fitted")
     c = loop.sight.context_dim
     assert torch.equal(loop.pool[0, :, -c:], loop.replay.codes[:1, -c:].expand(len(loop.pool[0]), -1))
-    assert loop.pool[: loop.replay.next_episode, :, :-c].std() < 3 * loop.replay.codes[: loop.first_rows, :-c].std()
+    assert loop.pool[: loop.replay.next_episode, :, :-c].std() < 3 * loop.replay.codes[: len(loop.contexts), :-c].std()
+
+
+def test_scenes_visited_twice_have_one_context(tmp_path):
+    config = load_config("rig", [f"run={tmp_path / 'run'}", *TINY, "world=multicolor_pusher", "explore_visits=2"])
+    seen = explore(config, RunFolder("rig", config), make_world(config.world, config.parallel))
+    assert seen.scene.tolist() == [0, 1, 0, 1, 4, 5, 4, 5]  # rounds of two copies
+    rows = seen.first
+    np.testing.assert_array_equal(rows[seen.start], seen.start[seen.scene])
+    colours = seen.state[:, -3:]
+    np.testing.assert_array_equal(colours, colours[rows])
+    assert len(np.unique(colours, axis=0)) == 4
+    second = seen.start[[2, 3, 6, 7]]
+    assert (np.linalg.norm(seen.state[second, 2:4] - seen.state[rows[second], 2:4], axis=1) > 1e-3).all(), "the puck was put elsewhere"
 
 
 def test_every_goal_of_cc_rig_is_of_its_own_scene_and_no_stored_latent_is_stale(tmp_path):

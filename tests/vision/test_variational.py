@@ -239,6 +239,22 @@ def test_broadcast_compares_latents_with_places():
     assert (down[:, 3:] - here[:, 3:]).abs().max() > 1e-3
 
 
+def test_what_says_how_things_look_cannot_move_them():
+    """With a modulation that only scales all features alike, another look gives the same picture, scaled: nothing is elsewhere."""
+    torch.manual_seed(0)
+    decoder = Broadcast(24, 8, 3, placed=2)
+    decoder.shapes.register_forward_hook(lambda *given: given[2].relu() + 0.1)  # so that the painter's ReLU is linear here
+    with torch.no_grad():
+        decoder.modulation.weight[: decoder.modulation.out_features // 2, 2] = 0.5
+        decoder.paint[1].bias.zero_()
+        plain, scaled = decoder(torch.tensor([[0.3, -0.2, 0.0], [0.3, -0.2, 2.0]]))
+        moved = decoder(torch.tensor([[0.5, -0.2, 0.0]]))[0]
+    torch.testing.assert_close(scaled, 2 * plain)
+    assert (moved - plain).abs().max() > 1e-3
+    model = CCVAE(CCVAEConfig(image_size=24, latents=2, contexts=3, channels=4, hidden=8, decoder="broadcast"))
+    assert model.decoder.placed == 2, "z_t has the places"
+
+
 def test_beta_goes_geometrically_and_stays():
     model = VAE(VAEConfig(image_size=12, latents=2, hidden=8, beta_start=0.5, beta=8.0, decoder="broadcast")).train()
     found = []
