@@ -176,10 +176,10 @@ def skewed(loop: Loop, generator: torch.Generator, most: int = 2048, samples: in
     sight, replay = loop.sight, loop.replay
     assert isinstance(sight, LatentSight) and loop.images is not None
     rows = replay.rows_of_scene(None, most, generator).unique()
-    parts = []
+    parts, contexts = [], context_rows(loop)
     for some in rows.split(256):
         images = torch.from_numpy(np.array(loop.images[some.cpu().numpy()])).to(sight.device)
-        first = torch.from_numpy(np.array(loop.images[context_rows(loop)[some.cpu().numpy()]])).to(sight.device)
+        first = torch.from_numpy(np.array(loop.images[contexts[some.cpu().numpy()]])).to(sight.device)
         model = sight.model
         mean, log_var = model.posterior(images, first)
         scene = replay.codes[some][:, mean.shape[1] :]
