@@ -16,8 +16,8 @@ from torch import Generator, Tensor, nn
 
 from vision.images import to_float
 from vision.likelihoods import reparameterise
-from vision.networks import Up, check_pictures, check_size, down, make_decoder, one_or_each
-from vision.variational import Bound, Variational, check_variational, gaussian
+from vision.networks import Up, check_pictures, check_size, down, one_or_each
+from vision.variational import Bound, Variational, check_annealing, check_variational, make_decoder, make_encoder
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,19 @@ class CCVAEConfig:
     """gaussian (of the given std) | bernoulli (each intensity as a probability)."""
     std: float = 0.1
     """Of the Gaussian likelihood, images being in [0, 1]."""
+    encoder: str = "conv"
+    """conv | keypoints (reads where features are, and finds small things beside large ones; see `vision.keypoints`)."""
     decoder: str = "conv"
-    """conv (the encoder's mirror) | broadcast (its latents follow places nearly linearly; see `Broadcast`)."""
+    """conv (the encoder's mirror) | keypoints (its latents follow places nearly linearly)."""
+    hold: float = 0.0
+    """Share of training for which an encoder of keypoints stays as it began, while the decoder learns to draw from its places."""
     learning_rate: float = 1e-3
     weight_decay: float = 1e-3
 
     def __post_init__(self) -> None:
         check_size("CCVAEConfig", self.image_size)
         check_variational("CCVAEConfig", self, self.contexts)
+        check_annealing("CCVAEConfig", self)
         if not 0 <= self.dropout < 1 or self.weight_decay < 0:
             raise ValueError("CCVAEConfig: dropout must lie in [0, 1) and weight_decay be at least 0")
 
@@ -65,13 +70,13 @@ class CCVAE(Variational):
     def __init__(self, config: CCVAEConfig) -> None:
         super().__init__(config)
         c = config
-        self.encoder = down(c.image_size, c.channels, 2 * c.latents, c.hidden, inputs=6)
+        self.encoder = make_encoder(c, inputs=6)
         self.context_encoder = nn.Sequential(
             down(c.image_size, c.channels, c.hidden, c.hidden), nn.ReLU(), nn.Dropout(c.dropout), nn.Linear(c.hidden, c.contexts), nn.BatchNorm1d(c.contexts)
         )
-        self.decoder = make_decoder(c.decoder, c.image_size, c.channels, c.latents + c.contexts, c.hidden, placed=c.latents)
-        # a broadcast draws what has a place, from z_t, in the colours of z_c; what stands still in the scene is drawn from z_c alone, and added
-        self.still = Up(c.image_size, c.channels, c.contexts, c.hidden) if c.decoder == "broadcast" else None
+        self.decoder = make_decoder(c, c.latents + c.contexts, placed=c.latents)
+        # a decoder of keypoints draws what has a place, from z_t, in the colours of z_c; what stands still in the scene is drawn from z_c alone, and added
+        self.still = Up(c.image_size, c.channels, c.contexts, c.hidden) if c.decoder == "keypoints" else None
         self.context_decoder = Up(c.image_size, c.channels, c.contexts, c.hidden)
 
     @property
@@ -84,7 +89,7 @@ class CCVAE(Variational):
     ) -> tuple[Float[Tensor, "B t"], Float[Tensor, "B t"]]:
         """Mean and log variance of q(z_t | s_t, s_0). Raises ValueError without a context, or for images of another size."""
         check_pictures("CCVAE", images, self.config.image_size)
-        return gaussian(self.encoder(self.standard.stack(images, one_or_each("CCVAE", context, len(images)))))
+        return self.statistics(self.standard.stack(images, one_or_each("CCVAE", context, len(images))))
 
     def encode_context(self, context: UInt8[Tensor, "b H W 3"] | None, n: int) -> Float[Tensor, "n c"]:
         """z_c of the first pictures (one for all n, or one for each). Raises ValueError without one."""

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vision.networks import Up, check_pictures, check_size, down, one_or_each
-from vision.variational import Variational, check_variational, gaussian
+from vision.variational import Variational, check_variational
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class CVAE(Variational):
     ) -> tuple[Float[Tensor, "B z"], Float[Tensor, "B z"]]:
         """Mean and log variance of q(z | x, s_0). Raises ValueError without a context, or for images of another size."""
         check_pictures("CVAE", images, self.config.image_size)
-        return gaussian(self.encoder(self.standard.stack(images, one_or_each("CVAE", context, len(images)))))
+        return self.statistics(self.standard.stack(images, one_or_each("CVAE", context, len(images))))
 
     def render(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
         """What the likelihood is given for a latent. Raises ValueError without a context."""

@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from vision.deterministic import Deterministic
+from vision.keypoints import spatial_softmax
 from vision.networks import Up, channels_last, check_pictures, check_size
 
 
@@ -44,14 +45,6 @@ class DSAEConfig:
             raise ValueError("DSAEConfig: features, channels, decoder_channels and hidden must be at least 1")
         if self.stride not in (1, 2):
             raise ValueError(f"DSAEConfig: stride={self.stride} must be 1 or 2, or positions of small things are lost")
-
-
-def spatial_softmax(maps: Float[Tensor, "B f h w"], temperature: Float[Tensor, ""]) -> Float[Tensor, "B two_f"]:
-    """The expected position of each map's activation: all x, then all y, from -1 (the first pixel's middle) to 1 (the last one's)."""
-    b, f, h, w = maps.shape
-    p = torch.softmax(maps.float().flatten(2) / temperature, -1).view(b, f, h, w)
-    across, downward = (torch.linspace(-1, 1, n, device=maps.device) for n in (w, h))
-    return torch.cat([p.sum(2) @ across, p.sum(3) @ downward], 1)
 
 
 class DSAE(Deterministic):

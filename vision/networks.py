@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from vision.images import to_float
 
 KERNELS, STRIDES = (5, 3, 3), (3, 2, 2)
-DECODERS = ("conv", "broadcast")
 Network = TypeVar("Network", bound=nn.Module)
 REDUCTION = math.prod(STRIDES)  # pixels of a side of the picture to one cell of the last feature map
 
@@ -112,44 +111,6 @@ class Up(nn.Module):
             scale, shift = modulation(z)[:, :, None, None].chunk(2, 1)
             h = layer(torch.relu(h * (1 + scale) + shift))
         return h  # type: ignore[no-any-return]
-
-
-class Broadcast(nn.Module):
-    """(B, inputs) to pictures (B, 3, S, S), linear, by a spatial broadcast (Watters et al. 2019): a small network reads the inputs beside the
-    coordinates of each of (S/3)^2 cells of 3 by 3 pixels, and a convolution looks at their neighbours. Where a thing is costs it one comparison with a latent, so that
-    latents come to follow places linearly, which those of a mirrored encoder do not. The last features are scaled and shifted by the
-    inputs, as `Up`'s are.
-
-    Args: image_size, channels as `down`'s; `inputs` numbers for each picture, the first `placed` of which (default: all) are read beside
-    the coordinates: the others, which say how things look, only scale and shift, and so cannot say where things are.
-    """
-
-    places: Tensor
-
-    def __init__(self, image_size: int, channels: int, inputs: int, placed: int | None = None) -> None:
-        super().__init__()
-        self.placed = placed or inputs
-        line = torch.linspace(-1, 1, image_size // STRIDES[0])
-        self.register_buffer("places", torch.stack(torch.meshgrid(line, line, indexing="ij"))[None])
-        _, fine, wide = widths(channels)
-        self.inputs, self.where = nn.Linear(self.placed, wide), nn.Conv2d(2, wide, 1)
-        self.shapes = nn.Sequential(nn.ReLU(), nn.Conv2d(wide, fine, 1), nn.ReLU(), nn.Conv2d(fine, fine, 3, 1, 1))
-        self.modulation = nn.Linear(inputs, 2 * fine)
-        self.paint = nn.Sequential(nn.ReLU(), nn.Conv2d(fine, 3 * STRIDES[0] ** 2, 1), nn.PixelShuffle(STRIDES[0]))
-        for weights in self.modulation.parameters():
-            nn.init.zeros_(weights)  # begins as no modulation
-        channels_last(self)
-
-    def forward(self, z: Float[Tensor, "B z"]) -> Float[Tensor, "B 3 H W"]:
-        """What the likelihood is given, around the mean picture."""
-        scale, shift = self.modulation(z)[:, :, None, None].chunk(2, 1)
-        shapes = self.shapes(self.inputs(z[:, : self.placed])[:, :, None, None] + self.where(self.places))
-        return self.paint(shapes * (1 + scale) + shift)  # type: ignore[no-any-return]
-
-
-def make_decoder(kind: str, image_size: int, channels: int, inputs: int, hidden: int, placed: int | None = None) -> Up | Broadcast:
-    """The decoder that a config names: one of `DECODERS`; `placed` is for a broadcast only."""
-    return Broadcast(image_size, channels, inputs, placed) if kind == "broadcast" else Up(image_size, channels, inputs, hidden)
 
 
 def channels_last(network: Network) -> Network:

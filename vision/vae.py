@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vision.networks import check_pictures, check_size, down, make_decoder
-from vision.variational import Variational, check_variational, gaussian
+from vision.networks import check_pictures, check_size
+from vision.variational import Variational, check_annealing, check_variational, make_decoder, make_encoder
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,18 @@ class VAEConfig:
     """gaussian (of the given std) | bernoulli (each intensity as a probability; RIG)."""
     std: float = 0.1
     """Of the Gaussian likelihood, images being in [0, 1]."""
+    encoder: str = "conv"
+    """conv | keypoints (reads where features are, and finds small things beside large ones; see `vision.keypoints`)."""
     decoder: str = "conv"
-    """conv (the encoder's mirror) | broadcast (its latents follow places nearly linearly; see `Broadcast`)."""
+    """conv (the encoder's mirror) | keypoints (its latents follow places nearly linearly)."""
+    hold: float = 0.0
+    """Share of training for which an encoder of keypoints stays as it began, while the decoder learns to draw from its places."""
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
         check_size("VAEConfig", self.image_size)
         check_variational("VAEConfig", self)
+        check_annealing("VAEConfig", self)
 
 
 class VAE(Variational):
@@ -51,15 +56,15 @@ class VAE(Variational):
     def __init__(self, config: VAEConfig) -> None:
         super().__init__(config)
         c = config
-        self.encoder = down(c.image_size, c.channels, 2 * c.latents, c.hidden)
-        self.decoder = make_decoder(c.decoder, c.image_size, c.channels, c.latents, c.hidden)
+        self.encoder = make_encoder(c)
+        self.decoder = make_decoder(c, c.latents)
 
     def posterior(
         self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None
     ) -> tuple[Float[Tensor, "B z"], Float[Tensor, "B z"]]:
         """Mean and log variance of q(z | x). Raises ValueError when the images are not `image_size` square."""
         check_pictures("VAE", images, self.config.image_size)
-        return gaussian(self.encoder(self.standard(images)))
+        return self.statistics(self.standard(images))
 
     def render(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
         """What the likelihood is given for a latent."""

@@ -12,10 +12,12 @@ from jaxtyping import Float, UInt8
 from torch import Generator, Tensor, nn
 
 from vision.images import to_float
+from vision.keypoints import KeypointDecoder, KeypointEncoder
 from vision.likelihoods import gaussian_kl, make_likelihood, reparameterise, standard_normal_log_prob
-from vision.networks import DECODERS, Standard
+from vision.networks import Standard, Up, down
 
 LOG_VAR = (-12.0, 6.0)  # a posterior's log variance is kept in this range: exp stays finite in any precision
+NETWORKS = ("conv", "keypoints")
 RAMP = 0.7  # of training, after which beta has arrived
 
 
@@ -41,7 +43,7 @@ class Variational(nn.Module):
         super().__init__()
         self.config = config
         self.progress = 0.0  # of training, in [0, 1]; `vision.train.fit` sets it
-        self.annealing = True  # False: further training keeps the final beta
+        self.annealing = True  # False: further training keeps the final beta, and holds nothing
         self.likelihood = make_likelihood(config.likelihood, config.std)
         self.standard = Standard(config.image_size)
 
@@ -52,6 +54,11 @@ class Variational(nn.Module):
     def around_mean(self, out: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
         """A decoder's output, which is a difference from the mean picture, as the likelihood's argument."""
         return out.float() + self.likelihood.output(self.standard.mean)
+
+    def statistics(self, x: Float[Tensor, "B i S S"]) -> tuple[Float[Tensor, "B z"], Float[Tensor, "B z"]]:
+        """Mean and log variance that `encoder` gives for pictures as it sees them, held or not."""
+        holding = self.training and self.annealing and self.progress < getattr(self.config, "hold", 0.0)
+        return gaussian(self.encoder.held(x) if holding else self.encoder(x))  # type: ignore[operator, union-attr]
 
     @abstractmethod
     def posterior(
@@ -135,8 +142,30 @@ def check_variational(owner: str, config: Any, *sizes: int) -> None:
     make_likelihood(config.likelihood, config.std)
     if min(config.latents, config.channels, config.hidden, *sizes) < 1 or config.beta < 0:
         raise ValueError(f"{owner}: every size (latents, channels, hidden, ...) must be at least 1, and beta at least 0")
-    start, decoder = getattr(config, "beta_start", 0.0), getattr(config, "decoder", DECODERS[0])
-    if start < 0 or (start and not config.beta):
-        raise ValueError(f"{owner}: beta_start={start:g} must be at least 0 (0: beta from the beginning), and needs a beta above 0 to go to")
-    if decoder not in DECODERS:
-        raise ValueError(f"{owner}: unknown decoder {decoder!r}; choose {' or '.join(DECODERS)}")
+
+
+def check_annealing(owner: str, config: Any) -> None:
+    """Raise ValueError for networks, `beta_start` or `hold` that cannot be."""
+    if config.beta_start < 0 or (config.beta_start and not config.beta):
+        raise ValueError(f"{owner}: beta_start={config.beta_start:g} must be at least 0 (0: beta from the beginning), and needs a beta above 0 to go to")
+    for name, value in (("encoder", config.encoder), ("decoder", config.decoder)):
+        if value not in NETWORKS:
+            raise ValueError(f"{owner}: unknown {name} {value!r}; choose {' or '.join(NETWORKS)}")
+    if not 0 <= config.hold < 1 or (config.hold and config.encoder != "keypoints"):
+        raise ValueError(f"{owner}: hold={config.hold:g} must be a share of training below 1, and above 0 only with encoder=keypoints")
+
+
+def make_encoder(config: Any, inputs: int = 3) -> nn.Module:
+    """Pictures (B, inputs, S, S) to the statistics (B, 2 * latents): the encoder that a config names."""
+    c = config
+    if c.encoder == "keypoints":
+        return KeypointEncoder(c.image_size, c.channels, c.latents, c.hidden, inputs)
+    return down(c.image_size, c.channels, 2 * c.latents, c.hidden, inputs)
+
+
+def make_decoder(config: Any, inputs: int, placed: int | None = None) -> Up | KeypointDecoder:
+    """The decoder that a config names; `placed` is for one of keypoints only."""
+    c = config
+    if c.decoder == "keypoints":
+        return KeypointDecoder(c.image_size, c.channels, inputs, placed)
+    return Up(c.image_size, c.channels, inputs, c.hidden)

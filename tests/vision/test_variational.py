@@ -12,7 +12,7 @@ from vision import likelihoods
 from vision.ccvae import CCVAE, CCVAEConfig
 from vision.fsq import FSQ, FSQConfig, bound, grid_of_levels, round_straight
 from vision.images import to_float
-from vision.networks import Broadcast
+from vision.keypoints import KeypointDecoder
 from vision.vae import VAE, VAEConfig
 from vision.variational import LOG_VAR, Variational, gaussian
 
@@ -224,25 +224,28 @@ def test_levels_that_cannot_be_are_refused(levels):
         FSQConfig(levels=levels)
 
 
-def test_broadcast_compares_latents_with_places():
-    """Where the weights of places are those of the latents, negated, only the difference counts: a latent one cell on moves the picture by one cell."""
+def test_bumps_lie_where_linear_numbers_say():
+    """Bump k of z is a Gaussian around (x, y) = A z + b, in a picture from -1 to 1: its mean place and spread say so, by row and column."""
     torch.manual_seed(0)
-    decoder = Broadcast(48, 8, 2)
+    decoder = KeypointDecoder(144, 4, 2)  # 48 x 48 cells
     with torch.no_grad():
-        decoder.where.weight.copy_(-decoder.inputs.weight[:, :, None, None])
-    z = torch.tensor([[0.1, -0.2]])
-    down_one, right_one = z + torch.tensor([[2 / 15, 0]]), z + torch.tensor([[0, 2 / 15]])
-    with torch.no_grad():
-        here, down, right = (decoder(at)[0, :, 6:-6, 6:-6] for at in (z, down_one, right_one))
-    torch.testing.assert_close(down[:, 3:], here[:, :-3])
-    torch.testing.assert_close(right[:, :, 3:], here[:, :, :-3])
-    assert (down[:, 3:] - here[:, 3:]).abs().max() > 1e-3
+        decoder.middles.weight.zero_()
+        decoder.middles.bias.zero_()
+        decoder.middles.weight[3, 0] = 0.5  # bump 3: x = z_0 / 2
+        decoder.middles.weight[decoder.BUMPS + 3, 1] = -1.0  # and y = -z_1
+        decoder.log_widths[3] = math.log(0.15)
+        heat = decoder.heat(torch.tensor([[0.6, 0.2]]))[0, 3]
+    line = decoder.line
+    assert float((heat.sum(0) * line).sum() / heat.sum()) == pytest.approx(0.3, abs=1e-3)  # columns: x
+    assert float((heat.sum(1) * line).sum() / heat.sum()) == pytest.approx(-0.2, abs=1e-3)  # rows: y
+    assert float((heat.sum(0) * (line - 0.3).square()).sum() / heat.sum()) ** 0.5 == pytest.approx(0.15, rel=0.01)
+    assert 0.99 < float(heat.max()) <= 1
 
 
 def test_what_says_how_things_look_cannot_move_them():
     """With a modulation that only scales all features alike, another look gives the same picture, scaled: nothing is elsewhere."""
     torch.manual_seed(0)
-    decoder = Broadcast(24, 8, 3, placed=2)
+    decoder = KeypointDecoder(24, 8, 3, placed=2)
     decoder.shapes.register_forward_hook(lambda *given: given[2].relu() + 0.1)  # so that the painter's ReLU is linear here
     with torch.no_grad():
         decoder.modulation.weight[: decoder.modulation.out_features // 2, 2] = 0.5
@@ -251,12 +254,53 @@ def test_what_says_how_things_look_cannot_move_them():
         moved = decoder(torch.tensor([[0.5, -0.2, 0.0]]))[0]
     torch.testing.assert_close(scaled, 2 * plain)
     assert (moved - plain).abs().max() > 1e-3
-    model = CCVAE(CCVAEConfig(image_size=24, latents=2, contexts=3, channels=4, hidden=8, decoder="broadcast"))
+    model = CCVAE(CCVAEConfig(image_size=24, latents=2, contexts=3, channels=4, hidden=8, decoder="keypoints"))
     assert model.decoder.placed == 2, "z_t has the places"
 
 
+def spots(places):
+    """Pictures (n, 24, 24, 3) with a 5 x 5 bright spot around each (row, column)."""
+    images = torch.zeros(len(places), 24, 24, 3, dtype=torch.uint8)
+    for image, (r, c) in zip(images, places, strict=True):
+        image[r - 2 : r + 3, c - 2 : c + 3] = 255
+    return images
+
+
+def test_an_encoder_of_keypoints_says_where_a_thing_is_before_any_training():
+    """A linear read-out of its first numbers finds the spot's row and column; they have mean 0 and variance 1."""
+    torch.manual_seed(0)
+    places = torch.randint(3, 21, (600, 2), generator=torch.Generator().manual_seed(1))
+    model = VAE(VAEConfig(image_size=24, latents=8, channels=8, hidden=16, encoder="keypoints")).train()
+    with torch.no_grad():
+        z = torch.cat([model.posterior(spots(places))[0], torch.ones(600, 1)], 1)
+        assert z[:, :-1].mean(0).abs().max() < 1e-4 and (z[:, :-1].std(0, correction=0) - 1).abs().max() < 0.02
+        found = z @ torch.linalg.lstsq(z[:400], places[:400].float()).solution
+    left = (found - places)[400:].square().mean(0) / places[400:].float().var(0)
+    assert left.max() < 0.3, left
+
+
+def test_a_held_encoder_stays_and_the_decoder_learns():
+    """During the share `hold` the encoder gets no gradient and a constant variance; after it, and in further training, it moves."""
+    torch.manual_seed(0)
+    images = spots(torch.randint(3, 21, (32, 2), generator=torch.Generator().manual_seed(1)))
+    model = VAE(VAEConfig(image_size=24, latents=3, channels=4, hidden=8, encoder="keypoints", decoder="keypoints", hold=0.5)).train()
+
+    def gradients():
+        model.zero_grad(set_to_none=True)
+        model.loss(images)[0].backward()
+        return [any(p.grad is not None for p in part.parameters()) for part in (model.encoder, model.decoder)]
+
+    model.progress = 0.49
+    assert gradients() == [False, True]
+    assert torch.equal(model.posterior(images)[1], torch.full((32, 3), -4.0))
+    model.progress = 0.5
+    assert gradients() == [True, True]
+    model.progress, model.annealing = 0.0, False
+    assert gradients() == [True, True]
+
+
 def test_beta_goes_geometrically_and_stays():
-    model = VAE(VAEConfig(image_size=12, latents=2, hidden=8, beta_start=0.5, beta=8.0, decoder="broadcast")).train()
+    model = VAE(VAEConfig(image_size=12, latents=2, hidden=8, beta_start=0.5, beta=8.0, decoder="keypoints")).train()
     found = []
     for model.progress in (0.0, 0.35, 0.7, 1.0):
         found.append(model.beta())
@@ -267,7 +311,7 @@ def test_beta_goes_geometrically_and_stays():
     assert model.beta() == 8.0
 
 
-@pytest.mark.parametrize("setting, word", [({"decoder": "deconv"}, "conv or broadcast"), ({"beta_start": 1.0, "beta": 0.0}, "beta above 0"), ({"beta_start": -1.0}, "at least 0")])
+@pytest.mark.parametrize("setting, word", [({"decoder": "deconv"}, "conv or keypoints"), ({"encoder": "mlp"}, "unknown encoder"), ({"hold": 0.4}, "encoder=keypoints"), ({"hold": 1.0, "encoder": "keypoints"}, "below 1"), ({"beta_start": 1.0, "beta": 0.0}, "beta above 0"), ({"beta_start": -1.0}, "at least 0")])
 def test_settings_of_decoder_and_annealing_are_checked(setting, word):
     for config in (VAEConfig, CCVAEConfig):
         with pytest.raises(ValueError, match=word):
