@@ -10,13 +10,13 @@ from imagoal.config import ExperimentConfig
 from imagoal.experiments.curves import by_variant, curves, curves_figure, shared
 from imagoal.stages import stages
 
-STEPS = {"reacher": 6_000, "pusher": 25_000, "multi_pusher": 30_000}
+STEPS = {"reacher": 6_000, "pusher": 25_000, "multi_pusher": 20_000}
 SETTINGS: dict[str, tuple[str, ...]] = {
     "reacher": ("evaluate_every=500", "explore_episodes=100"),
     "pusher": ("evaluate_every=2500",),
-    "multi_pusher": ("evaluate_every=5000",),
+    "multi_pusher": ("evaluate_every=4000", "explore_episodes=1700", "explore_horizon=5", "vision_steps=2000"),
 }
-ABLATION_STEPS = 15_000  # curves are compared at the same steps
+ABLATION_STEPS = 10_000  # curves are compared at the same steps
 METHODS: dict[str, tuple[str, ...]] = {  # fig. 3
     "rig": (),
     "oracle": ("sight=state",),
@@ -24,7 +24,7 @@ METHODS: dict[str, tuple[str, ...]] = {  # fig. 3
     "autoencoder": ("vision=ae",),
     "spatial_autoencoder": ("vision=dsae",),
 }
-LATENTS = {"reacher": 4, "pusher": 4, "multi_pusher": 8}  # numbers of the flat models' latents
+LATENTS = {"reacher": 3, "pusher": 4, "multi_pusher": 6}  # numbers of the flat models' latents
 ABLATED = "pusher"
 REWARDS: dict[str, tuple[str, ...]] = {  # fig. 4
     "reward_log_prob": ("goals.reward.kind=log_prob", "goals.reward.scale=0.001"),
@@ -36,7 +36,7 @@ RELABELING: dict[str, tuple[str, ...]] = {  # fig. 5
     "relabel_future": ("goals.mixture.original=0.2", "goals.mixture.future=0.8", "goals.mixture.imagined=0"),
     "relabel_imagined": ("goals.mixture.original=0.2", "goals.mixture.future=0", "goals.mixture.imagined=0.8"),
 }
-GOALS: dict[str, tuple[str, ...]] = {"goals_prior": ("goal_source=prior",), "goals_replay": ("goal_source=replay",)}  # for the fitted Gaussian
+GOALS: dict[str, tuple[str, ...]] = {"goals_prior": ("goal_source=prior",)}  # for the fitted Gaussian
 ABLATIONS = {**REWARDS, **RELABELING, **GOALS}
 PAIRS = [*((world, name) for world in STEPS for name in METHODS), *((ABLATED, name) for name in ABLATIONS)]
 
