@@ -137,7 +137,7 @@ class Adversarial(nn.Module):
         """z."""
         return self.config.latents  # type: ignore[no-any-return]
 
-    def prepare(self, images: UInt8[Tensor, "B H W 3"]) -> None:
+    def prepare(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> None:
         """Begin at the data's mean picture and spread."""
         self.standard.prepare(images)
 

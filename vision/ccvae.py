@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from vision.images import to_float
 from vision.likelihoods import reparameterise
-from vision.networks import Up, check_pictures, check_size, down, one_or_each
+from vision.networks import Up, check_size, down, one_or_each
 from vision.variational import Bound, Variational, check_annealing, check_variational, make_decoder, make_encoder
 
 
@@ -83,13 +83,6 @@ class CCVAE(Variational):
     def latent_dim(self) -> int:
         """z = latents + contexts."""
         return self.config.latents + self.config.contexts  # type: ignore[no-any-return]
-
-    def posterior(
-        self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None
-    ) -> tuple[Float[Tensor, "B t"], Float[Tensor, "B t"]]:
-        """Mean and log variance of q(z_t | s_t, s_0). Raises ValueError without a context, or for images of another size."""
-        check_pictures("CCVAE", images, self.config.image_size)
-        return self.statistics(self.standard.stack(images, one_or_each("CCVAE", context, len(images))))
 
     def encode_context(self, context: UInt8[Tensor, "b H W 3"] | None, n: int) -> Float[Tensor, "n c"]:
         """z_c of the first pictures (one for all n, or one for each). Raises ValueError without one."""

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vision.networks import Up, check_pictures, check_size, down, one_or_each
+from vision.networks import Up, check_size, down, one_or_each
 from vision.variational import Variational, check_variational
 
 
@@ -53,13 +53,6 @@ class CVAE(Variational):
         self.encoder = down(c.image_size, c.channels, 2 * c.latents, c.hidden, inputs=6)
         self.condition = down(c.image_size, c.channels, c.features, c.hidden)
         self.decoder = Up(c.image_size, c.channels, c.latents + c.features, c.hidden)
-
-    def posterior(
-        self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None
-    ) -> tuple[Float[Tensor, "B z"], Float[Tensor, "B z"]]:
-        """Mean and log variance of q(z | x, s_0). Raises ValueError without a context, or for images of another size."""
-        check_pictures("CVAE", images, self.config.image_size)
-        return self.statistics(self.standard.stack(images, one_or_each("CVAE", context, len(images))))
 
     def render(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
         """What the likelihood is given for a latent. Raises ValueError without a context."""

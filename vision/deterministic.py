@@ -47,7 +47,7 @@ class Deterministic(nn.Module):
         """The decoder's picture, not clamped: the mean picture and what it adds."""
         return self.decoder(z).float() + self.standard.mean  # type: ignore[no-any-return]
 
-    def prepare(self, images: UInt8[Tensor, "B H W 3"]) -> None:
+    def prepare(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> None:
         """Begin at the data's mean picture and spread."""
         self.standard.prepare(images)
 

@@ -209,7 +209,7 @@ class GridAutoencoder(nn.Module):
         return (square * weights).mean(), square.detach().mean()
 
     @torch.no_grad()
-    def prepare(self, images: UInt8[Tensor, "B H W 3"]) -> None:
+    def prepare(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> None:
         """Look at a sample of the data once, before training: the mean image.
 
         A model that has been prepared stays as it is: going on with new data must not move what it learned.

@@ -54,10 +54,25 @@ class KeypointEncoder(nn.Module):
     def forward(self, x: Float[Tensor, "B i S S"]) -> Float[Tensor, "B two_z"]:
         """Means and log variances."""
         features = self.first(x)
-        places = self.standard(spatial_softmax(self.maps(features), self.log_temperature.exp()))
+        places = self.standard(self.places(features))
         out = self.hidden(torch.cat([self.rest(features), places], 1)) + self.direct(places)
         mean, log_var = out.chunk(2, 1)
         return torch.cat([self.unit(mean), log_var], 1)
+
+    def places(self, features: Float[Tensor, "B c h w"]) -> Float[Tensor, "B f"]:
+        """Where the features made of the first maps are."""
+        return spatial_softmax(self.maps(features), self.log_temperature.exp())
+
+    @torch.no_grad()
+    def prepare(self, x: Float[Tensor, "B i S S"]) -> None:
+        """Begin with the principal components of the places in these pictures as means: numbers that follow hands and pucks nearly linearly
+        before anything is learned. With fewer pictures than latents, the rest stays random."""
+        places = self.places(self.first(x))
+        spread, mean = torch.std_mean(places, 0)
+        _, size, axes = torch.linalg.svd((places - mean) / spread.clamp_min(1e-6), full_matrices=False)
+        n = min(len(self.unit.running_mean), len(axes))  # type: ignore[arg-type]
+        self.direct.weight[:n] = axes[:n] * (math.sqrt(len(x)) / size[:n, None].clamp_min(1e-6))
+        self.direct.bias[:n] = 0
 
     @torch.no_grad()
     def held(self, x: Float[Tensor, "B i S S"]) -> Float[Tensor, "B two_z"]:

@@ -49,7 +49,7 @@ def fit(
     """Train `model` (its `loss(*batch)` gives a scalar and metrics) until step `steps`; returns the step reached.
 
     The model needs a `config.learning_rate`; its config may have `decay` (the rate falls along half a cosine), `betas`
-    and `weight_decay`. It may have `prepare(images)`, called once on 1,024 rows before the first step; `after_step()`,
+    and `weight_decay`. It may have `prepare(*batch)`, called once on 1,024 rows before the first step; `after_step()`,
     called after every step; and `progress`, set before every step to the share of the steps done, in [0, 1).
 
     `log(step, metrics)` gets averages since the last log, `images_per_s` and `waiting`, the share of the time spent
@@ -88,7 +88,7 @@ def fit(
     prepare = getattr(model, "prepare", None)
     if resume is None and prepare is not None:
         rows = np.unique(np.linspace(0, len(data) - 1, min(len(data), 1024)).astype(np.int64))
-        prepare(data.batch(rows)[0].to(target))
+        prepare(*(column.to(target) for column in data.batch(rows)))
     best = Best.of(resume if validation is not None and getattr(model, "select_best", True) else None)
     if start >= steps or 0 < patience <= best.bad:
         best.put_into(model)

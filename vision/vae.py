@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vision.networks import check_pictures, check_size
+from vision.networks import check_size
 from vision.variational import Variational, check_annealing, check_variational, make_decoder, make_encoder
 
 
@@ -58,13 +58,6 @@ class VAE(Variational):
         c = config
         self.encoder = make_encoder(c)
         self.decoder = make_decoder(c, c.latents)
-
-    def posterior(
-        self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None
-    ) -> tuple[Float[Tensor, "B z"], Float[Tensor, "B z"]]:
-        """Mean and log variance of q(z | x). Raises ValueError when the images are not `image_size` square."""
-        check_pictures("VAE", images, self.config.image_size)
-        return self.statistics(self.standard(images))
 
     def render(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:
         """What the likelihood is given for a latent."""

@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from vision.images import to_float
 from vision.keypoints import KeypointDecoder, KeypointEncoder
 from vision.likelihoods import gaussian_kl, make_likelihood, reparameterise, standard_normal_log_prob
-from vision.networks import Standard, Up, down
+from vision.networks import Standard, Up, check_pictures, down, one_or_each
 
 LOG_VAR = (-12.0, 6.0)  # a posterior's log variance is kept in this range: exp stays finite in any precision
 NETWORKS = ("conv", "keypoints")
@@ -36,8 +36,11 @@ def gaussian(statistics: Float[Tensor, "B two_z"]) -> tuple[Float[Tensor, "B z"]
 
 
 class Variational(nn.Module):
-    """A model with `posterior(images, context)` and `render(z, context)`, the likelihood's argument; its config has `image_size`, `latents`,
+    """A model with an `encoder` and `render(z, context)`, the likelihood's argument; its config has `image_size`, `latents`,
     `beta`, `likelihood` and `std`."""
+
+    needs_context: bool
+    encoder: nn.Module
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -47,24 +50,32 @@ class Variational(nn.Module):
         self.likelihood = make_likelihood(config.likelihood, config.std)
         self.standard = Standard(config.image_size)
 
-    def prepare(self, images: UInt8[Tensor, "B H W 3"]) -> None:
-        """Begin at the data's mean picture and spread."""
+    def prepare(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None) -> None:
+        """Begin at the data's mean picture and spread, and an encoder of keypoints at what varies most among their places."""
+        if bool(self.standard.prepared):
+            return
         self.standard.prepare(images)
+        if isinstance(self.encoder, KeypointEncoder):
+            self.encoder.prepare(self.seen(images, context))
 
     def around_mean(self, out: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
         """A decoder's output, which is a difference from the mean picture, as the likelihood's argument."""
         return out.float() + self.likelihood.output(self.standard.mean)
 
-    def statistics(self, x: Float[Tensor, "B i S S"]) -> tuple[Float[Tensor, "B z"], Float[Tensor, "B z"]]:
-        """Mean and log variance that `encoder` gives for pictures as it sees them, held or not."""
-        holding = self.training and self.annealing and self.progress < getattr(self.config, "hold", 0.0)
-        return gaussian(self.encoder.held(x) if holding else self.encoder(x))  # type: ignore[operator, union-attr]
+    def seen(self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None) -> Float[Tensor, "B i S S"]:
+        """Pictures as the encoder sees them: alone, or with a context that the model needs. Raises ValueError without one it needs."""
+        check_pictures(type(self).__name__, images, self.config.image_size)
+        if not self.needs_context:
+            return self.standard(images)  # type: ignore[no-any-return]
+        return self.standard.stack(images, one_or_each(type(self).__name__, context, len(images)))
 
-    @abstractmethod
     def posterior(
         self, images: UInt8[Tensor, "B H W 3"], context: UInt8[Tensor, "b H W 3"] | None = None
     ) -> tuple[Float[Tensor, "B z"], Float[Tensor, "B z"]]:
         """Mean and log variance of q(z | x). Raises ValueError for pictures of another size, or without a context it needs."""
+        x = self.seen(images, context)
+        holding = self.training and self.annealing and self.progress < getattr(self.config, "hold", 0.0)
+        return gaussian(self.encoder.held(x) if holding else self.encoder(x))  # type: ignore[operator, union-attr]
 
     @abstractmethod
     def render(self, z: Float[Tensor, "B z"], context: UInt8[Tensor, "b H W 3"] | None = None) -> Float[Tensor, "B 3 H W"]:

@@ -15,7 +15,7 @@ from vision import load
 
 STEPS = {"multicolor_pusher": 25_000, "navigation": 15_000}
 SETTINGS = {"multicolor_pusher": ("evaluate_every=2500",), "navigation": ("evaluate_every=1500", "updates_per_step=1")}
-LATENTS = {"multicolor_pusher": 6, "navigation": 3}  # numbers of CC-RIG's z_t
+LATENTS = {"multicolor_pusher": 4, "navigation": 2}  # numbers of CC-RIG's z_t
 METHODS: dict[str, tuple[str, ...]] = {
     "cc_rig": ("vision=ccvae_rig",),
     "rig": ("vision=vae_rig", "vision.latents=16"),

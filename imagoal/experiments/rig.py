@@ -24,7 +24,7 @@ METHODS: dict[str, tuple[str, ...]] = {  # fig. 3
     "autoencoder": ("vision=ae",),
     "spatial_autoencoder": ("vision=dsae",),
 }
-LATENTS = {"reacher": 3, "pusher": 4, "multi_pusher": 6}  # numbers of the flat models' latents
+LATENTS = {"reacher": 2, "pusher": 4, "multi_pusher": 6}  # numbers of the flat models' latents
 ABLATED = "pusher"
 REWARDS: dict[str, tuple[str, ...]] = {  # fig. 4
     "reward_log_prob": ("goals.reward.kind=log_prob", "goals.reward.scale=0.001"),

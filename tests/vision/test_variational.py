@@ -267,16 +267,26 @@ def spots(places):
 
 
 def test_an_encoder_of_keypoints_says_where_a_thing_is_before_any_training():
-    """A linear read-out of its first numbers finds the spot's row and column; they have mean 0 and variance 1."""
+    """After `prepare` its two numbers, of mean 0 and variance 1, say a spot's row and column by a linear read-out; prepared again it stays."""
     torch.manual_seed(0)
     places = torch.randint(3, 21, (600, 2), generator=torch.Generator().manual_seed(1))
-    model = VAE(VAEConfig(image_size=24, latents=8, channels=8, hidden=16, encoder="keypoints")).train()
+    model = VAE(VAEConfig(image_size=24, latents=2, channels=8, hidden=16, encoder="keypoints")).train()
+    model.prepare(spots(places)[:400])
     with torch.no_grad():
         z = torch.cat([model.posterior(spots(places))[0], torch.ones(600, 1)], 1)
         assert z[:, :-1].mean(0).abs().max() < 1e-4 and (z[:, :-1].std(0, correction=0) - 1).abs().max() < 0.02
         found = z @ torch.linalg.lstsq(z[:400], places[:400].float()).solution
     left = (found - places)[400:].square().mean(0) / places[400:].float().var(0)
-    assert left.max() < 0.3, left
+    assert left.max() < 0.2, left
+    begun = model.encoder.direct.weight.clone()
+    model.prepare(spots(places)[200:])
+    assert torch.equal(model.encoder.direct.weight, begun)
+    scene = CCVAE(CCVAEConfig(image_size=24, latents=2, contexts=2, channels=8, hidden=16, encoder="keypoints"))
+    before = scene.encoder.direct.weight.clone()
+    scene.prepare(spots(places)[:100], spots(places)[100:200])
+    assert not torch.equal(scene.encoder.direct.weight, before)
+    with pytest.raises(ValueError, match="CCVAE needs the first picture"):
+        CCVAE(scene.config).prepare(spots(places)[:100])
 
 
 def test_a_held_encoder_stays_and_the_decoder_learns():
