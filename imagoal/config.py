@@ -296,8 +296,8 @@ JOBS: dict[str, Job] = {
         "imagoal practice policy=runs/policy scene=held_out/0",
         "imagoal practice policy=runs/policy scene=held_out/3 episodes=500 goal_source=other_scenes")),
     "rig": Job(RigConfig, "from nothing to reaching goal pictures of a world, by imagined goals", (
-        "imagoal rig world=reacher",
-        "imagoal rig experiment=cc_rig world=navigation vision=ccvae_rig vision.latents=4 run=runs/cc_rig",
+        "imagoal rig world=reacher vision.latents=2",
+        "imagoal rig experiment=cc_rig world=navigation vision=ccvae_rig vision.latents=2 run=runs/cc_rig",
         "imagoal rig world=pusher sight=state")),
     "plan": Job(PlanConfig, "subgoals to a goal picture, then execution", (
         "imagoal plan policy=runs/practice scene=held_out/0 episodes=20",

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.worlds import make_world
+from envs.worlds import World, make_world
 from imagoal import model_page
 from imagoal.config import RigConfig
 from imagoal.errors import UserError, explained
@@ -44,6 +44,8 @@ def main(config: RigConfig) -> None:
     if run.done:
         print(f"rig: already done, see {run.path}")
         return
+    if advice := misfit(config, world):
+        print(advice)
     began = time.monotonic()
     seen = explore(config, run, world)
     model, judged, result = None, None, {}
@@ -64,6 +66,15 @@ def main(config: RigConfig) -> None:
     result["seconds"] = round(time.monotonic() - began, 1)
     report(config, run, loop, seen, judged, shown, last, result).save(run.path / "report.html")
     run.finish(result)
+
+
+def misfit(config: RigConfig, world: World) -> str:
+    """Advice where the latents are not as many as the numbers that move: too few cannot hold them, and of more an encoder of keypoints fills
+    all, so that most of what a Gaussian imagines could not be seen. Empty where they fit."""
+    latents, moving = getattr(config.vision, "latents", 0), world.family.moving
+    if config.sight != "latent" or config.model or getattr(config.vision, "encoder", "") != "keypoints" or latents == moving:
+        return ""
+    return f"rig: the model has {latents} latents, and in {config.world} {moving} numbers move; vision.latents={moving} fits it (docs/rig.md)"
 
 
 def check(config: RigConfig) -> None:

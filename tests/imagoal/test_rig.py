@@ -15,6 +15,7 @@ import imagoal.self_practice as practice
 from envs.worlds import make_world
 from imagoal.compose import load as load_config
 from imagoal.exploration import explore, fit_model
+from imagoal.jobs.rig import misfit
 from imagoal.run import RunFolder, read_result
 from imagoal.stages import stage
 from vision.encoding import encode_dataset
@@ -146,6 +147,16 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     for i, (words, expected) in enumerate(cases):
         world = [] if words[0].startswith("world") else ["world=reacher"]
         assert expected in refusal(capsys, "rig", *world, *words, f"run={tmp_path / str(i)}", *TINY, *SEEING[:2], "steps=12"), words
+
+
+def test_latents_that_do_not_fit_the_world_are_said(tmp_path):
+    def advice(*words):
+        config = load_config("rig", [*words, f"run={tmp_path}"])
+        return misfit(config, make_world(config.world, 1))
+
+    assert "vision.latents=2 fits" in advice("world=reacher") and "vision.latents=6 fits" in advice("world=multi_pusher")
+    assert advice("world=pusher") == advice("world=reacher", "vision.latents=2") == advice("world=reacher", "sight=state") == ""
+    assert advice("world=reacher", "vision=ae") == "", "only encoders of keypoints fill every latent"
 
 
 def test_skew_fit_prefers_what_is_rare(tmp_path):
