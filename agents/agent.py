@@ -1,19 +1,57 @@
 """What every agent shares: input scaling, visible gradient steps, its own noise, and exact checkpoints."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from agents.networks import DeterministicPolicy, GaussianPolicy
+from agents.networks import Critic, GaussianPolicy, GridShape, Policy, Trunk, make_trunk
 from goals.batch import Batch
 
 
-class Agent(nn.Module):
-    """Base of the agents. A subclass builds its networks, registers optimisers and ends its __init__ with `.to(device)`.
+@dataclass
+class AgentConfig:
+    """What every agent's hyper-parameters begin with."""
 
-    Args: obs_dim, goal_dim, action_dim: widths; max_grad_norm: gradients of each optimiser are clipped to this norm, 0 = not.
+    learning_rate: float = 3e-4
+    """of Adam, all networks"""
+    hidden: int = 256
+    """width of all layers"""
+    policy_layers: int = 2
+    """hidden layers of the policy"""
+    encoder: str = "mlp"
+    """mlp | difference (goal - latent, and the hand) | conv (spatial latents)"""
+    channels: int = 32
+    """of the conv encoder's first layer"""
+    max_grad_norm: float = 0.0
+    """clip gradients to this norm; 0: not"""
+
+
+@dataclass
+class CriticConfig(AgentConfig):
+    """What the hyper-parameters of agents with a Q function begin with."""
+
+    gamma: float = 0.99
+    """discount per step"""
+    target_rate: float = 5e-3
+    """of the moving average Q'"""
+    target_clip: bool = True
+    """clamp targets to [-1 / (1 - gamma), 0]: right for rewards in [-1, 0] only"""
+    layers: int = 2
+    """hidden layers of Q"""
+    layer_norm: bool = True
+    """LayerNorm in Q"""
+
+
+class Agent(nn.Module):
+    """Base of the agents. A subclass builds its networks in `build` and gives them optimisers in `optimise`, both called here.
+
+    Args: config: its hyper-parameters, an `AgentConfig` or what has its fields; obs_dim, goal_dim, action_dim: widths;
+    grid_shape: (c, h, w) of the latent, for the encoders that need one; device.
+    Raises ValueError for an unknown encoder, or one that lacks a grid.
     """
 
     obs_scale: Tensor
@@ -21,11 +59,20 @@ class Agent(nn.Module):
     goal_scale: Tensor
     goal_shift: Tensor
     noise_seed: Tensor
-    policy: DeterministicPolicy
+    policy: Policy
 
-    def __init__(self, obs_dim: int, goal_dim: int, action_dim: int, max_grad_norm: float = 0.0):
+    def __init__(
+        self,
+        config: Any,
+        obs_dim: int,
+        goal_dim: int,
+        action_dim: int,
+        grid_shape: GridShape | None = None,
+        device: str | torch.device = "cpu",
+    ):
         super().__init__()
-        self.obs_dim, self.goal_dim, self.action_dim, self.max_grad_norm = obs_dim, goal_dim, action_dim, max_grad_norm
+        self.config, self.grid_shape, self.max_grad_norm = config, grid_shape, config.max_grad_norm
+        self.obs_dim, self.goal_dim, self.action_dim = obs_dim, goal_dim, action_dim
         self.step = 0
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.register_buffer("obs_scale", torch.ones(obs_dim))
@@ -34,6 +81,35 @@ class Agent(nn.Module):
         self.register_buffer("goal_shift", torch.zeros(goal_dim))
         self.register_buffer("noise_seed", torch.randint(2**31, ()))
         self._generator: torch.Generator | None = None
+        self.build()
+        self.to(device)
+        self.optimise()
+
+    # ---------------------------------------------------------------- networks
+    def build(self) -> None:
+        """Make the networks and buffers."""
+        raise NotImplementedError
+
+    def optimise(self) -> None:
+        """`add_optimizer` for each network that learns; they are on their device by now."""
+        raise NotImplementedError
+
+    def trunk(self) -> Trunk:
+        """A fresh trunk over (observation, goal), of the config's encoder."""
+        c = self.config
+        return make_trunk(c.encoder, self.obs_dim, self.goal_dim, self.grid_shape, c.channels)
+
+    def critics(self, members: int = 2) -> tuple[Critic, Critic]:
+        """Q functions and their target, which begins equal and gets no gradient."""
+        c = self.config
+        critic, target = (Critic(self.trunk(), self.action_dim, c.hidden, c.layers, c.layer_norm, members) for _ in range(2))
+        target.requires_grad_(False).load_state_dict(critic.state_dict())
+        return critic, target
+
+    def gaussian(self, std: float) -> GaussianPolicy:
+        """A Gaussian policy of this std (0: learned)."""
+        c = self.config
+        return GaussianPolicy(self.trunk(), self.action_dim, c.hidden, c.policy_layers, std)
 
     # ---------------------------------------------------------------- inputs
     @torch.no_grad()
@@ -90,12 +166,6 @@ class Agent(nn.Module):
         return torch.randn(like.shape, generator=self._generator, device=like.device)
 
     # ---------------------------------------------------------------- acting
-    @property
-    def exploration_std(self) -> Tensor | float:
-        """Standard deviation of the noise that explores: the policy's own."""
-        assert isinstance(self.policy, GaussianPolicy)
-        return self.policy.std
-
     @torch.no_grad()
     def act(
         self,
@@ -104,9 +174,9 @@ class Agent(nn.Module):
         explore: bool = False,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "B a"]:
-        """Actions in [-1, 1]: the policy's mean, with Gaussian noise of `exploration_std` to explore."""
-        mean: Tensor = self.policy(*self.scaled(obs, goal))
-        return explore_around(mean, self.exploration_std, generator) if explore else mean
+        """Actions in [-1, 1]: the policy's best guess or, to explore, a sample of it."""
+        obs, goal = self.scaled(obs, goal)
+        return self.policy.sample(obs, goal, generator) if explore else self.policy(obs, goal)
 
     # ---------------------------------------------------------------- checkpoints
     def checkpoint(self) -> dict[str, Tensor]:
@@ -161,11 +231,3 @@ def in_layout_of(parameter: Tensor, value: Tensor) -> Tensor:
     if value.stride() == parameter.stride():
         return value
     return torch.empty_like(parameter, requires_grad=False).copy_(value)
-
-
-def explore_around(
-    action: Float[Tensor, "B a"], std: Tensor | float, generator: torch.Generator | None
-) -> Float[Tensor, "B a"]:
-    """Gaussian noise of the given std on an action, clamped to [-1, 1]."""
-    noise = torch.randn(action.shape, generator=generator, device=action.device)
-    return (action + std * noise).clamp(-1.0, 1.0)

@@ -14,18 +14,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent
-from agents.networks import Critic, GaussianPolicy, GridShape, Trunk, make_trunk
+from agents.agent import Agent, CriticConfig
+from agents.networks import GaussianPolicy
 from agents.operations import exp_weights, polyak, softmax_weights, td_target
 from goals.batch import Batch
 
 
 @dataclass
-class AWACConfig:
+class AWACConfig(CriticConfig):
     """Hyper-parameters of AWAC."""
 
-    gamma: float = 0.99
-    """discount per step"""
     weights: str = "softmax"
     """softmax (over the batch, the released code) | exp (clipped, the paper)"""
     temperature: float = 0.3
@@ -38,30 +36,12 @@ class AWACConfig:
     """a_pi of the advantage: mean | sample"""
     q_clamp: bool = True
     """clamp Q <= 0 in targets and advantages: right for rewards <= 0 only"""
-    target_clip: bool = True
-    """clamp targets to [-1 / (1 - gamma), 0]: right for rewards in [-1, 0] only"""
-    target_rate: float = 5e-3
-    """of the moving average Q'"""
-    learning_rate: float = 3e-4
-    """of Adam, both networks"""
     weight_decay: float = 1e-4
     """L2 of the policy"""
-    hidden: int = 256
-    """width of all layers"""
-    layers: int = 2
-    """hidden layers of Q"""
     policy_layers: int = 4
     """hidden layers of the policy"""
     policy_std: float = 0.0
     """fixed std of the Gaussian policy; 0: learned"""
-    layer_norm: bool = True
-    """LayerNorm in Q"""
-    encoder: str = "mlp"
-    """mlp | difference (goal - latent, and the hand) | conv (spatial latents)"""
-    channels: int = 32
-    """of the conv encoder's first layer"""
-    max_grad_norm: float = 0.0
-    """clip gradients to this norm; 0: not"""
 
 
 def make_weights(config: AWACConfig) -> Callable[[Tensor], Tensor]:
@@ -78,33 +58,19 @@ class AWAC(Agent):
 
     policy: GaussianPolicy
 
-    def __init__(
-        self,
-        config: AWACConfig,
-        obs_dim: int,
-        goal_dim: int,
-        action_dim: int,
-        grid_shape: GridShape | None = None,
-        device: str | torch.device = "cpu",
-    ):
-        super().__init__(obs_dim, goal_dim, action_dim, config.max_grad_norm)
+    def build(self) -> None:
+        c = self.config
         baselines: dict[str, Callable[[Tensor], Tensor]] = {"mean": lambda mean: mean, "sample": self.sample}
-        if config.baseline not in baselines:
-            raise ValueError(f"unknown baseline {config.baseline!r}: choose {' or '.join(baselines)}")
-        self.config, self.weigh, self.baseline_action = config, make_weights(config), baselines[config.baseline]
-        c = config
-
-        def trunk() -> Trunk:
-            return make_trunk(c.encoder, obs_dim, goal_dim, grid_shape, c.channels)
-
-        self.critic = Critic(trunk(), action_dim, c.hidden, c.layers, c.layer_norm)
-        self.target_critic = Critic(trunk(), action_dim, c.hidden, c.layers, c.layer_norm).requires_grad_(False)
-        self.target_critic.load_state_dict(self.critic.state_dict())
-        self.policy = GaussianPolicy(trunk(), action_dim, c.hidden, c.policy_layers, c.policy_std)
+        if c.baseline not in baselines:
+            raise ValueError(f"unknown baseline {c.baseline!r}: choose {' or '.join(baselines)}")
+        self.weigh, self.baseline_action = make_weights(c), baselines[c.baseline]
+        self.critic, self.target_critic = self.critics()
+        self.policy = self.gaussian(c.policy_std)
         self.q_max = 0.0 if c.q_clamp else torch.inf
-        self.to(device)
-        self.add_optimizer("critic", self.critic, c.learning_rate)
-        self.add_optimizer("policy", self.policy, c.learning_rate, c.weight_decay)
+
+    def optimise(self) -> None:
+        self.add_optimizer("critic", self.critic, self.config.learning_rate)
+        self.add_optimizer("policy", self.policy, self.config.learning_rate, self.config.weight_decay)
 
     def sample(self, mean: Float[Tensor, "B a"]) -> Float[Tensor, "B a"]:
         """A sample of the policy around its mean, clamped to [-1, 1]."""

@@ -5,33 +5,20 @@ max_pi  E_{(s, a, g) ~ relabeled data}  log pi(a | s, g)
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent
-from agents.networks import GaussianPolicy, GridShape, make_trunk
+from agents.agent import Agent, AgentConfig
+from agents.networks import GaussianPolicy
 from goals.batch import Batch
 
 
 @dataclass
-class BCConfig:
+class BCConfig(AgentConfig):
     """Hyper-parameters of behaviour cloning."""
 
-    learning_rate: float = 3e-4
-    """of Adam"""
-    hidden: int = 256
-    """width of the policy's layers"""
-    policy_layers: int = 2
-    """hidden layers of the policy"""
     policy_std: float = 0.15
     """fixed std of the Gaussian policy; 0: learned"""
-    encoder: str = "mlp"
-    """mlp | difference (goal - latent, and the hand) | conv (spatial latents)"""
-    channels: int = 32
-    """of the conv encoder's first layer"""
-    max_grad_norm: float = 0.0
-    """clip gradients to this norm; 0: not"""
 
 
 class BC(Agent):
@@ -39,21 +26,11 @@ class BC(Agent):
 
     policy: GaussianPolicy
 
-    def __init__(
-        self,
-        config: BCConfig,
-        obs_dim: int,
-        goal_dim: int,
-        action_dim: int,
-        grid_shape: GridShape | None = None,
-        device: str | torch.device = "cpu",
-    ):
-        super().__init__(obs_dim, goal_dim, action_dim, config.max_grad_norm)
-        self.config = config
-        trunk = make_trunk(config.encoder, obs_dim, goal_dim, grid_shape, config.channels)
-        self.policy = GaussianPolicy(trunk, action_dim, config.hidden, config.policy_layers, config.policy_std)
-        self.to(device)
-        self.add_optimizer("policy", self.policy, config.learning_rate)
+    def build(self) -> None:
+        self.policy = self.gaussian(self.config.policy_std)
+
+    def optimise(self) -> None:
+        self.add_optimizer("policy", self.policy, self.config.learning_rate)
 
     def policy_loss(self, b: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """-log pi(a | s, g)."""

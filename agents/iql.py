@@ -14,18 +14,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent
-from agents.networks import Critic, GaussianPolicy, GridShape, Trunk, Value, make_trunk
+from agents.agent import Agent, CriticConfig
+from agents.networks import GaussianPolicy, Value
 from agents.operations import exp_weights, expectile_loss, polyak, q_scale, td_target
 from goals.batch import Batch
 
 
 @dataclass
-class IQLConfig:
+class IQLConfig(CriticConfig):
     """Hyper-parameters of IQL."""
 
-    gamma: float = 0.99
-    """discount per step"""
     expectile: float = 0.7
     """tau of the value's expectile, in (0.5, 1): higher is greedier (0.9 for goal reaching that stitches)"""
     extraction: str = "awr"
@@ -36,28 +34,8 @@ class IQLConfig:
     """awr weights are clipped here, after the exp"""
     bc_weight: float = 0.4
     """of ddpg_bc: cloning against a Q normalised to mean |Q| = 1"""
-    target_rate: float = 5e-3
-    """of the moving average Q'"""
-    target_clip: bool = True
-    """clamp targets to [-1 / (1 - gamma), 0]: right for rewards in [-1, 0] only"""
-    learning_rate: float = 3e-4
-    """of Adam, all networks"""
-    hidden: int = 256
-    """width of all layers"""
-    layers: int = 2
-    """hidden layers of Q and V"""
-    policy_layers: int = 2
-    """hidden layers of the policy"""
     policy_std: float = 0.15
     """fixed std of the Gaussian policy; 0: learned"""
-    layer_norm: bool = True
-    """LayerNorm in Q and V"""
-    encoder: str = "mlp"
-    """mlp | difference (goal - latent, and the hand) | conv (spatial latents)"""
-    channels: int = 32
-    """of the conv encoder's first layer"""
-    max_grad_norm: float = 0.0
-    """clip gradients to this norm; 0: not"""
 
 
 class IQL(Agent):
@@ -66,34 +44,20 @@ class IQL(Agent):
     policy: GaussianPolicy
     bc_weight: Tensor
 
-    def __init__(
-        self,
-        config: IQLConfig,
-        obs_dim: int,
-        goal_dim: int,
-        action_dim: int,
-        grid_shape: GridShape | None = None,
-        device: str | torch.device = "cpu",
-    ):
-        super().__init__(obs_dim, goal_dim, action_dim, config.max_grad_norm)
+    def build(self) -> None:
+        c = self.config
         extractions = {"awr": self.awr_loss, "ddpg_bc": self.ddpg_bc_loss}
-        if config.extraction not in extractions:
-            raise ValueError(f"unknown extraction {config.extraction!r}: choose {' or '.join(extractions)}")
-        self.config, self.policy_loss = config, extractions[config.extraction]
-        c = config
-
-        def trunk() -> Trunk:
-            return make_trunk(c.encoder, obs_dim, goal_dim, grid_shape, c.channels)
-
-        self.critic = Critic(trunk(), action_dim, c.hidden, c.layers, c.layer_norm)
-        self.target_critic = Critic(trunk(), action_dim, c.hidden, c.layers, c.layer_norm).requires_grad_(False)
-        self.target_critic.load_state_dict(self.critic.state_dict())
-        self.value_network = Value(trunk(), c.hidden, c.layers, c.layer_norm)
-        self.policy = GaussianPolicy(trunk(), action_dim, c.hidden, c.policy_layers, c.policy_std)
+        if c.extraction not in extractions:
+            raise ValueError(f"unknown extraction {c.extraction!r}: choose {' or '.join(extractions)}")
+        self.policy_loss = extractions[c.extraction]
+        self.critic, self.target_critic = self.critics()
+        self.value_network = Value(self.trunk(), c.hidden, c.layers, c.layer_norm)
+        self.policy = self.gaussian(c.policy_std)
         self.register_buffer("bc_weight", torch.tensor(c.bc_weight))
-        self.to(device)
+
+    def optimise(self) -> None:
         for name, network in (("value", self.value_network), ("critic", self.critic), ("policy", self.policy)):
-            self.add_optimizer(name, network, c.learning_rate)
+            self.add_optimizer(name, network, self.config.learning_rate)
 
     def set_bc_weight(self, weight: float) -> None:
         """The cloning weight of ddpg_bc from now on (lower it when practice begins)."""

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents.operations import gaussian_log_prob
+from agents.operations import gaussian_log_prob, squashed_log_prob, unsquash
 
 GridShape = tuple[int, int, int]
 
@@ -247,11 +247,14 @@ class Critic(nn.Module):
 
 
 class DeterministicPolicy(nn.Module):
-    """tanh(MLP): actions in (-1, 1). The last layer starts small, so that no unit saturates at first."""
+    """tanh(MLP): actions in (-1, 1). The last layer starts small, so that no unit saturates at first.
 
-    def __init__(self, trunk: Trunk, action_dim: int, hidden: int | Sequence[int], layers: int):
+    Args: trunk; action_dim; hidden, layers of the MLP; noise: std of the white noise of `sample`.
+    """
+
+    def __init__(self, trunk: Trunk, action_dim: int, hidden: int | Sequence[int], layers: int, noise: float = 0.0):
         super().__init__()
-        self.trunk = trunk
+        self.trunk, self.noise = trunk, noise
         self.head = mlp(trunk.features, hidden, layers, action_dim)
         with torch.no_grad():
             for parameter in self.head[-1].parameters():
@@ -259,6 +262,19 @@ class DeterministicPolicy(nn.Module):
 
     def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "B a"]:
         return torch.tanh(self.head(self.trunk(obs, goal)))
+
+    @property
+    def exploration_std(self) -> Tensor | float:
+        """Standard deviation of the noise of `sample`."""
+        return self.noise
+
+    def sample(
+        self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "B a"]:
+        """Actions with Gaussian noise, clamped to [-1, 1]."""
+        mean = self(obs, goal)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        return (mean + self.exploration_std * noise).clamp(-1.0, 1.0)  # type: ignore[no-any-return]
 
 
 class GaussianPolicy(DeterministicPolicy):
@@ -284,3 +300,58 @@ class GaussianPolicy(DeterministicPolicy):
     def log_prob(self, mean: Float[Tensor, "B a"], action: Float[Tensor, "B a"]) -> Float[Tensor, " B"]:
         """log density of actions, given the mean that `forward` returned."""
         return gaussian_log_prob(action, mean, self.std)
+
+    @property
+    def exploration_std(self) -> Tensor:
+        """The policy's own."""
+        return self.std
+
+
+class SquashedGaussianPolicy(nn.Module):
+    """tanh of N(mean(s, g), diag std(s, g)^2): actions in (-1, 1) with a density (Haarnoja et al. 2018, app. C).
+
+    The densities of data actions at +-1 are infinite; `log_prob` of data clamps them 1e-6 inside. `forward` gives tanh(mean).
+    """
+
+    LOG_STD = (-5.0, 2.0)
+
+    def __init__(self, trunk: Trunk, action_dim: int, hidden: int, layers: int):
+        super().__init__()
+        self.trunk = trunk
+        self.head = mlp(trunk.features, hidden, layers, 2 * action_dim)
+        with torch.no_grad():
+            for parameter in self.head[-1].parameters():
+                parameter.mul_(0.1)
+
+    def distribution(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> tuple[Float[Tensor, "B a"], Float[Tensor, "B a"]]:
+        """Mean and std before the squashing."""
+        mean, log_std = self.head(self.trunk(obs, goal)).chunk(2, -1)
+        return mean, log_std.clamp(*self.LOG_STD).exp()
+
+    def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "B a"]:
+        return torch.tanh(self.distribution(obs, goal)[0])
+
+    def draw(
+        self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], noise: Float[Tensor, "*n B a"]
+    ) -> tuple[Float[Tensor, "*n B a"], Float[Tensor, "*n B"]]:
+        """Actions made of standard normal noise, with a gradient, and their log densities; any number of draws for each state."""
+        mean, std = self.distribution(obs, goal)
+        raw = mean + std * noise
+        return torch.tanh(raw), squashed_log_prob(raw, mean, std)
+
+    def log_prob(
+        self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], action: Float[Tensor, "B a"]
+    ) -> Float[Tensor, " B"]:
+        """log density of given actions."""
+        mean, std = self.distribution(obs, goal)
+        return squashed_log_prob(unsquash(action), mean, std)
+
+    def sample(
+        self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "B a"]:
+        """One action for each state."""
+        mean, std = self.distribution(obs, goal)
+        return torch.tanh(mean + std * torch.randn(mean.shape, generator=generator, device=mean.device))
+
+
+Policy = DeterministicPolicy | SquashedGaussianPolicy

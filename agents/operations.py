@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def expectile_loss(difference: Float[Tensor, "*s"], expectile: float) -> Float[Tensor, ""]:
@@ -47,6 +48,58 @@ def gaussian_log_prob(
     """log N(action | mean, diag std^2), summed over the action's dimensions, in nats."""
     log_normaliser = std.log() + 0.9189385332046727  # + log sqrt(2 pi)
     return -(0.5 * ((action - mean) / std).square() + log_normaliser).sum(-1)
+
+
+def unsquash(action: Float[Tensor, "*s a"], edge: float = 1e-6) -> Float[Tensor, "*s a"]:
+    """The inverse of tanh, of actions clamped to +-(1 - edge)."""
+    return torch.atanh(action.clamp(edge - 1.0, 1.0 - edge))
+
+
+def squashed_log_prob(
+    raw: Float[Tensor, "*s a"], mean: Float[Tensor, "*s a"], std: Float[Tensor, "*s a"]
+) -> Float[Tensor, "*s"]:
+    """log density of tanh(raw) for raw ~ N(mean, diag std^2), in nats (Haarnoja et al. 2018, eq. 21).
+
+    log(1 - tanh(x)^2) as 2 (log 2 - x - softplus(-2 x)), which does not overflow.
+    """
+    squash = 2.0 * (0.6931471805599453 - raw - F.softplus(-2.0 * raw))
+    return gaussian_log_prob(raw, mean, std) - squash.sum(-1)
+
+
+def normal_kl(
+    mean: Float[Tensor, "*s a"], std: Float[Tensor, "*s a"], mean_2: Float[Tensor, "*s a"], std_2: Float[Tensor, "*s a"]
+) -> Float[Tensor, "*s"]:
+    """KL(N(mean, diag std^2) || N(mean_2, diag std_2^2)) in nats, summed over the action's dimensions; tanh of both has the same."""
+    ratio = (std / std_2).square()
+    return 0.5 * (ratio + ((mean - mean_2) / std_2).square() - 1.0 - ratio.log()).sum(-1)
+
+
+def mmd(x: Float[Tensor, "n B a"], y: Float[Tensor, "m B a"], kernel: str = "laplacian", width: float = 20.0) -> Float[Tensor, " B"]:
+    """Maximum mean discrepancy between samples (its square root), of each state (BEAR, eq. 5; Kumar et al. 2019).
+
+    Kernel laplacian: exp(-|x - y|_1 / width), gaussian: exp(-|x - y|_2^2 / (2 width)); width 20 as in the released code. Biased, >= 0.
+    """
+
+    def mean_kernel(a: Tensor, b: Tensor) -> Tensor:
+        difference = a[:, None] - b[None]
+        size = difference.abs().sum(-1) / width if kernel == "laplacian" else difference.square().sum(-1) / (2.0 * width)
+        return (-size).exp().mean((0, 1))
+
+    if kernel not in ("laplacian", "gaussian"):
+        raise ValueError(f"unknown kernel {kernel!r}: choose laplacian or gaussian")
+    square = mean_kernel(x, x) - 2.0 * mean_kernel(x, y) + mean_kernel(y, y)
+    return (square.clamp(min=0.0) + 1e-6).sqrt()  # its slope at 0 stays finite
+
+
+def lambda_returns(
+    reward: Float[Tensor, "B n"], discount: Float[Tensor, "B n"], next_value: Float[Tensor, "B n"], gamma: float, decay: float
+) -> Float[Tensor, "B n"]:
+    """TD(lambda) returns of snippets: R_t = r_t + gamma d_t ((1 - decay) V(s_t+1) + decay R_t+1), the last with V alone (AWR, sec. 4)."""
+    out, after = torch.empty_like(reward), next_value[:, -1]
+    for t in reversed(range(reward.shape[1])):
+        after = reward[:, t] + gamma * discount[:, t] * ((1.0 - decay) * next_value[:, t] + decay * after)
+        out[:, t] = after
+    return out
 
 
 def q_scale(q: Float[Tensor, "*s"]) -> Float[Tensor, ""]:

@@ -8,14 +8,13 @@ Made for practice: experience is collected with `act(explore=True)` or with a pr
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import Agent
-from agents.networks import Critic, DeterministicPolicy, GridShape, Trunk, make_trunk
+from agents.networks import DeterministicPolicy
 from agents.operations import polyak, td_target
 from goals.batch import Batch
 
@@ -69,34 +68,22 @@ class TD3Config:
 class TD3(Agent):
     """Twin delayed DDPG, goal-conditioned.
 
-    Args: config: a TD3Config, or another with its fields and `layers`, `policy_layers`; obs_dim, goal_dim, action_dim: widths;
-    grid_shape: of the latent, for the encoders that need one. Raises ValueError for an unknown encoder or what it lacks.
+    Its config is a TD3Config, or another with its fields and `layers`, `policy_layers`.
     """
 
-    def __init__(
-        self,
-        config: Any,
-        obs_dim: int,
-        goal_dim: int,
-        action_dim: int,
-        grid_shape: GridShape | None = None,
-        device: str | torch.device = "cpu",
-    ):
-        super().__init__(obs_dim, goal_dim, action_dim, config.max_grad_norm)
-        self.config = c = config
+    policy: DeterministicPolicy
 
-        def trunk() -> Trunk:
-            return make_trunk(c.encoder, obs_dim, goal_dim, grid_shape, c.channels)
+    def build(self) -> None:
+        c = self.config
+        self.critic, self.target_critic = self.critics()
+        self.policy, self.target_policy = (
+            DeterministicPolicy(self.trunk(), self.action_dim, c.hidden, c.policy_layers, c.exploration_noise) for _ in range(2)
+        )
+        self.target_policy.requires_grad_(False).load_state_dict(self.policy.state_dict())
 
-        self.critic = Critic(trunk(), action_dim, c.hidden, c.layers, c.layer_norm)
-        self.target_critic = Critic(trunk(), action_dim, c.hidden, c.layers, c.layer_norm).requires_grad_(False)
-        self.policy = DeterministicPolicy(trunk(), action_dim, c.hidden, c.policy_layers)
-        self.target_policy = DeterministicPolicy(trunk(), action_dim, c.hidden, c.policy_layers).requires_grad_(False)
-        self.target_critic.load_state_dict(self.critic.state_dict())
-        self.target_policy.load_state_dict(self.policy.state_dict())
-        self.to(device)
-        self.add_optimizer("critic", self.critic, c.learning_rate)
-        self.add_optimizer("policy", self.policy, c.learning_rate)
+    def optimise(self) -> None:
+        self.add_optimizer("critic", self.critic, self.config.learning_rate)
+        self.add_optimizer("policy", self.policy, self.config.learning_rate)
         self.targets = [*self.target_critic.parameters(), *self.target_policy.parameters()]
         self.sources = [*self.critic.parameters(), *self.policy.parameters()]
 
@@ -138,11 +125,6 @@ class TD3(Agent):
             metrics |= policy_metrics
             polyak(self.targets, self.sources, self.config.target_rate)
         return metrics
-
-    @property
-    def exploration_std(self) -> float:
-        """Set by the config; the policy is deterministic."""
-        return self.config.exploration_noise  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def value(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, " B"]:

@@ -12,18 +12,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.networks import GridShape
+from agents.agent import CriticConfig
 from agents.operations import q_scale
 from agents.td3 import TD3
 from goals.batch import Batch
 
 
 @dataclass
-class TD3BCConfig:
+class TD3BCConfig(CriticConfig):
     """Hyper-parameters of TD3+BC."""
 
-    gamma: float = 0.99
-    """discount per step"""
     bc_weight: float = 0.4
     """cloning (mean over action dimensions) against a Q normalised to mean |Q| = 1"""
     policy_delay: int = 2
@@ -34,26 +32,6 @@ class TD3BCConfig:
     """bound of the target smoothing"""
     exploration_noise: float = 0.2
     """std of the noise on actions when exploring"""
-    target_rate: float = 5e-3
-    """of the moving averages"""
-    target_clip: bool = True
-    """clamp targets to [-1 / (1 - gamma), 0]: right for rewards in [-1, 0] only"""
-    learning_rate: float = 3e-4
-    """of Adam, all networks"""
-    hidden: int = 256
-    """width of all layers"""
-    layers: int = 2
-    """hidden layers of Q"""
-    policy_layers: int = 2
-    """hidden layers of the policy"""
-    layer_norm: bool = True
-    """LayerNorm in Q"""
-    encoder: str = "mlp"
-    """mlp | difference (goal - latent, and the hand) | conv (spatial latents)"""
-    channels: int = 32
-    """of the conv encoder's first layer"""
-    max_grad_norm: float = 0.0
-    """clip gradients to this norm; 0: not"""
 
 
 class TD3BC(TD3):
@@ -61,17 +39,9 @@ class TD3BC(TD3):
 
     bc_weight: Tensor
 
-    def __init__(
-        self,
-        config: TD3BCConfig,
-        obs_dim: int,
-        goal_dim: int,
-        action_dim: int,
-        grid_shape: GridShape | None = None,
-        device: str | torch.device = "cpu",
-    ):
-        super().__init__(config, obs_dim, goal_dim, action_dim, grid_shape, device)
-        self.register_buffer("bc_weight", torch.tensor(config.bc_weight, device=device))
+    def build(self) -> None:
+        super().build()
+        self.register_buffer("bc_weight", torch.tensor(self.config.bc_weight))
 
     def set_bc_weight(self, weight: float) -> None:
         """The cloning weight from now on (lower it when practice begins). Part of the checkpoint."""
