@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from agents.networks import Critic, GaussianPolicy, GridShape, Policy, Trunk, make_trunk
-from goals.batch import Batch
+from goals.batch import Batch, Snippet
 
 
 @dataclass
@@ -60,6 +60,7 @@ class Agent(nn.Module):
     goal_shift: Tensor
     noise_seed: Tensor
     policy: Policy
+    length = 0  # transitions in a row that `update` wants as a Snippet; 0: loose ones, as a Batch
 
     def __init__(
         self,
@@ -136,6 +137,11 @@ class Agent(nn.Module):
         """The batch as the networks see it."""
         obs, goal = self.scaled(b.obs, b.goal)
         return b._replace(obs=obs, goal=goal, next_obs=torch.addcmul(self.obs_shift, b.next_obs, self.obs_scale))
+
+    def prepare_snippet(self, b: Snippet) -> Snippet:
+        """The snippet as the networks see it."""
+        goal = torch.addcmul(self.goal_shift, b.goal, self.goal_scale)
+        return b._replace(obs=torch.addcmul(self.obs_shift, b.obs, self.obs_scale), goal=goal)
 
     # ---------------------------------------------------------------- gradient steps
     def add_optimizer(self, name: str, network: nn.Module, learning_rate: float, weight_decay: float = 0.0) -> None:

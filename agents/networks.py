@@ -1,8 +1,9 @@
 """Networks of the agents: trunks over (observation, goal), MLPs, stacked critics and two policies."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -184,7 +185,18 @@ class StackedMLP(nn.Module):
         h = torch.baddbmm(biases[0], x.expand(e, *x.shape), weights[0])
         if late is not None:
             h = torch.baddbmm(h, late.expand(e, *late.shape), late_weight)
-        for weight, bias in zip(weights[1:], biases[1:], strict=True):
+        return self.after_first(h, weights, biases)
+
+    def each(self, x: Float[Tensor, "B i"], late: Float[Tensor, "n B l"]) -> Float[Tensor, "E n B o"]:
+        """Outputs of all members for n second inputs of each row; what the first input costs in the first layer is paid once."""
+        e, n, b = len(self.late_weight), *late.shape[:2]
+        first = torch.baddbmm(self.biases[0], x.expand(e, *x.shape), self.weights[0])
+        h = torch.matmul(late.flatten(0, 1), self.late_weight).view(e, n, b, -1) + first[:, None]
+        return self.after_first(h.flatten(1, 2), self.weights, self.biases).unflatten(1, (n, b))
+
+    def after_first(self, h: Float[Tensor, "E B h"], weights: Iterable[Tensor], biases: Iterable[Tensor]) -> Float[Tensor, "E B o"]:
+        """All layers but the first."""
+        for weight, bias in zip([*weights][1:], [*biases][1:], strict=True):
             if self.layer_norm:
                 h = F.layer_norm(h, h.shape[-1:])
             h = torch.baddbmm(bias, h.relu_(), weight)
@@ -244,6 +256,12 @@ class Critic(nn.Module):
     ) -> Float[Tensor, "E B"]:
         """Values of the first `members` members (default: all)."""
         return self.head(self.trunk(obs, goal), action, members).squeeze(2)
+
+    def each(
+        self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], actions: Float[Tensor, "n B a"]
+    ) -> Float[Tensor, "E n B"]:
+        """Values of n actions for each row."""
+        return self.head.each(self.trunk(obs, goal), actions).squeeze(3)  # type: ignore[no-any-return]
 
 
 class DeterministicPolicy(nn.Module):
@@ -310,10 +328,11 @@ class GaussianPolicy(DeterministicPolicy):
 class SquashedGaussianPolicy(nn.Module):
     """tanh of N(mean(s, g), diag std(s, g)^2): actions in (-1, 1) with a density (Haarnoja et al. 2018, app. C).
 
-    The densities of data actions at +-1 are infinite; `log_prob` of data clamps them 1e-6 inside. `forward` gives tanh(mean).
+    The densities of data actions at +-1 are infinite: see `cloning_loss`. `forward` gives tanh(mean).
     """
 
     LOG_STD = (-5.0, 2.0)
+    EDGE = 0.02
 
     def __init__(self, trunk: Trunk, action_dim: int, hidden: int, layers: int):
         super().__init__()
@@ -340,11 +359,17 @@ class SquashedGaussianPolicy(nn.Module):
         return torch.tanh(raw), squashed_log_prob(raw, mean, std)
 
     def log_prob(
-        self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], action: Float[Tensor, "B a"]
-    ) -> Float[Tensor, " B"]:
-        """log density of given actions."""
+        self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], action: Float[Tensor, "*n B a"], edge: float = 1e-6
+    ) -> Float[Tensor, "*n B"]:
+        """log density of given actions, clamped to +-(1 - edge)."""
         mean, std = self.distribution(obs, goal)
-        return squashed_log_prob(unsquash(action), mean, std)
+        return squashed_log_prob(unsquash(action, edge), mean, std)
+
+    def cloning_loss(
+        self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], action: Float[Tensor, "B a"]
+    ) -> Float[Tensor, ""]:
+        """-log density of the data's actions, of which those at +-1 count as `EDGE` inside: else they alone shape the policy."""
+        return -self.log_prob(obs, goal, action, self.EDGE).mean()
 
     def sample(
         self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], generator: torch.Generator | None = None
@@ -354,4 +379,69 @@ class SquashedGaussianPolicy(nn.Module):
         return torch.tanh(mean + std * torch.randn(mean.shape, generator=generator, device=mean.device))
 
 
-Policy = DeterministicPolicy | SquashedGaussianPolicy
+class ActionVAE(nn.Module):
+    """A conditional VAE of the data's actions, p(a | s, g) (BCQ, sec. 4.2): which actions are like those of the data.
+
+    Its latent has twice the action's dimensions; tanh at the end. Args: trunk_in, trunk_out: of encoder and decoder.
+    """
+
+    CLIP = 0.5  # of latents that are drawn, so that what is decoded stays likely
+
+    def __init__(self, trunk_in: Trunk, trunk_out: Trunk, action_dim: int, hidden: int, layers: int):
+        super().__init__()
+        self.trunk_in, self.trunk_out, self.latents = trunk_in, trunk_out, 2 * action_dim
+        self.encoder = mlp(trunk_in.features + action_dim, hidden, layers, 2 * self.latents)
+        self.decoder = StackedMLP(1, trunk_out.features, hidden, layers, action_dim, late=self.latents)
+
+    def loss(
+        self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], action: Float[Tensor, "B a"], noise: Float[Tensor, "B z"]
+    ) -> Float[Tensor, ""]:
+        """Squared error (mean over the action's dimensions) + KL / 2 (mean over the latent's), averaged over the batch, as released."""
+        mean, log_std = self.encoder(torch.cat([self.trunk_in(obs, goal), action], 1)).chunk(2, 1)
+        log_std = log_std.clamp(-4.0, 15.0)
+        decoded = self.decode(obs, goal, (mean + log_std.exp() * noise)[None])[0]
+        kl = 0.5 * (mean.square() + (2.0 * log_std).exp() - 1.0 - 2.0 * log_std)
+        return (decoded - action).square().mean() + 0.5 * kl.mean()
+
+    def decode(
+        self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], z: Float[Tensor, "n B z"]
+    ) -> Float[Tensor, "n B a"]:
+        """n actions for each row."""
+        return torch.tanh(self.decoder.each(self.trunk_out(obs, goal), z)[0])
+
+    def draw(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], noise: Float[Tensor, "n B z"]) -> Float[Tensor, "n B a"]:
+        """n likely actions for each row, made of standard normal noise."""
+        return self.decode(obs, goal, noise.clamp(-self.CLIP, self.CLIP))
+
+
+class Dual(nn.Module):
+    """A Lagrange multiplier above 0 that learns: it grows while its constraint is broken and falls while there is slack.
+
+    Args: start: its first value; largest: it stays below. Optimise `loss`.
+    """
+
+    def __init__(self, start: float, largest: float = 1e6):
+        super().__init__()
+        if not 0.0 < start <= largest:
+            raise ValueError(f"a multiplier must start in (0, {largest:g}], got {start}")
+        self.log, self.largest = nn.Parameter(torch.tensor(math.log(start))), largest
+
+    def forward(self) -> Float[Tensor, ""]:
+        """The multiplier, without a gradient."""
+        return self.log.detach().exp().clamp(max=self.largest)
+
+    def loss(self, slack: Float[Tensor, "*s"]) -> Float[Tensor, ""]:
+        """Descending it is ascending the dual; slack is at least 0 where the constraint holds."""
+        return self.log.exp().clamp(max=self.largest) * slack.detach().mean()
+
+
+class Policy(Protocol):
+    """What acts, of scaled observations and goals."""
+
+    def __call__(self, obs: Tensor, goal: Tensor) -> Tensor:
+        """The best guess: actions (B, a) in [-1, 1]."""
+        ...
+
+    def sample(self, obs: Tensor, goal: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Actions (B, a) in [-1, 1] to explore with."""
+        ...

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -43,7 +43,7 @@ def td_target(
 
 
 def gaussian_log_prob(
-    action: Float[Tensor, "*s a"], mean: Float[Tensor, "*s a"], std: Float[Tensor, " a"]
+    action: Float[Tensor, "*s a"], mean: Float[Tensor, "*#s a"], std: Float[Tensor, "*#s a"]
 ) -> Float[Tensor, "*s"]:
     """log N(action | mean, diag std^2), summed over the action's dimensions, in nats."""
     log_normaliser = std.log() + 0.9189385332046727  # + log sqrt(2 pi)
@@ -56,7 +56,7 @@ def unsquash(action: Float[Tensor, "*s a"], edge: float = 1e-6) -> Float[Tensor,
 
 
 def squashed_log_prob(
-    raw: Float[Tensor, "*s a"], mean: Float[Tensor, "*s a"], std: Float[Tensor, "*s a"]
+    raw: Float[Tensor, "*s a"], mean: Float[Tensor, "*#s a"], std: Float[Tensor, "*#s a"]
 ) -> Float[Tensor, "*s"]:
     """log density of tanh(raw) for raw ~ N(mean, diag std^2), in nats (Haarnoja et al. 2018, eq. 21).
 
@@ -74,32 +74,48 @@ def normal_kl(
     return 0.5 * (ratio + ((mean - mean_2) / std_2).square() - 1.0 - ratio.log()).sum(-1)
 
 
-def mmd(x: Float[Tensor, "n B a"], y: Float[Tensor, "m B a"], kernel: str = "laplacian", width: float = 20.0) -> Float[Tensor, " B"]:
-    """Maximum mean discrepancy between samples (its square root), of each state (BEAR, eq. 5; Kumar et al. 2019).
+def mmd_squared(
+    x: Float[Tensor, "n B a"], y: Float[Tensor, "m B a"], kernel: str = "laplacian", width: float = 20.0
+) -> Float[Tensor, " B"]:
+    """Squared maximum mean discrepancy between samples, for each state (BEAR, eq. 5; Kumar et al. 2019); n and m are at least 2.
 
-    Kernel laplacian: exp(-|x - y|_1 / width), gaussian: exp(-|x - y|_2^2 / (2 width)); width 20 as in the released code. Biased, >= 0.
+    Kernel laplacian: exp(-|x - y|_1 / width), gaussian: exp(-|x - y|_2^2 / (2 width)). Unbiased: 0 on average for equal
+    distributions, so it can be below 0. The released code has the biased form, whose least value at 5 samples is above its threshold.
     """
 
-    def mean_kernel(a: Tensor, b: Tensor) -> Tensor:
+    def mean_kernel(a: Tensor, b: Tensor, same: bool) -> Tensor:
         difference = a[:, None] - b[None]
         size = difference.abs().sum(-1) / width if kernel == "laplacian" else difference.square().sum(-1) / (2.0 * width)
-        return (-size).exp().mean((0, 1))
+        total = (-size).exp().sum((0, 1))
+        return (total - len(a)) / (len(a) * (len(a) - 1)) if same else total / (len(a) * len(b))
 
-    if kernel not in ("laplacian", "gaussian"):
-        raise ValueError(f"unknown kernel {kernel!r}: choose laplacian or gaussian")
-    square = mean_kernel(x, x) - 2.0 * mean_kernel(x, y) + mean_kernel(y, y)
-    return (square.clamp(min=0.0) + 1e-6).sqrt()  # its slope at 0 stays finite
+    if kernel not in ("laplacian", "gaussian") or min(len(x), len(y)) < 2:
+        raise ValueError(f"mmd: kernel {kernel!r} must be laplacian or gaussian, and there must be 2 samples of each at least")
+    return mean_kernel(x, x, True) - 2.0 * mean_kernel(x, y, False) + mean_kernel(y, y, True)
 
 
 def lambda_returns(
-    reward: Float[Tensor, "B n"], discount: Float[Tensor, "B n"], next_value: Float[Tensor, "B n"], gamma: float, decay: float
+    reward: Float[Tensor, "B n"],
+    discount: Float[Tensor, "B n"],
+    next_value: Float[Tensor, "B n"],
+    valid: Bool[Tensor, "B n"],
+    gamma: float,
+    decay: float,
 ) -> Float[Tensor, "B n"]:
-    """TD(lambda) returns of snippets: R_t = r_t + gamma d_t ((1 - decay) V(s_t+1) + decay R_t+1), the last with V alone (AWR, sec. 4)."""
+    """TD(lambda) returns of snippets: R_t = r_t + gamma d_t ((1 - decay) V(s_t+1) + decay R_t+1); the last valid one has V alone.
+
+    What it gives where `valid` is False means nothing.
+    """
     out, after = torch.empty_like(reward), next_value[:, -1]
     for t in reversed(range(reward.shape[1])):
-        after = reward[:, t] + gamma * discount[:, t] * ((1.0 - decay) * next_value[:, t] + decay * after)
-        out[:, t] = after
+        out[:, t] = reward[:, t] + gamma * discount[:, t] * torch.lerp(next_value[:, t], after, decay)
+        after = torch.where(valid[:, t], out[:, t], next_value[:, t - 1])
     return out
+
+
+def soft_minimum(q: Float[Tensor, "E n B"], share: float) -> Float[Tensor, " B"]:
+    """max over n actions of share * min + (1 - share) * max over the E critics (BCQ, eq. 13; BEAR): less pessimistic than the minimum."""
+    return (share * q.amin(0) + (1.0 - share) * q.amax(0)).amax(0)
 
 
 def q_scale(q: Float[Tensor, "*s"]) -> Float[Tensor, ""]:

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -32,6 +32,24 @@ class Batch(NamedTuple):
     def to(self, device: str | torch.device) -> "Batch":
         """The batch on another device."""
         return Batch(*(column.to(device, non_blocking=True) for column in self))
+
+
+class Snippet(NamedTuple):
+    """B pieces of n transitions in a row, each relabeled with one goal: what n-step returns and next actions are made of.
+
+    A piece that its episode's end cuts short repeats the final observation: `valid` is False from there on, rewards are 0.
+    """
+
+    obs: Float[Tensor, "B n_1 o"]  # n + 1 in a row
+    action: Float[Tensor, "B n a"]
+    reward: Float[Tensor, "B n"]
+    discount: Float[Tensor, "B n"]  # as in Batch
+    valid: Bool[Tensor, "B n"]  # the first always is
+    goal: Float[Tensor, "B z"]
+
+    def first(self) -> Batch:
+        """The first transition of each."""
+        return Batch(self.obs[:, 0], self.action[:, 0], self.reward[:, 0], self.discount[:, 0], self.obs[:, 1], self.goal)
 
 
 def empty_batch(size: int, obs_dim: int, action_dim: int, goal_dim: int, device: str | torch.device = "cpu") -> Batch:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from goals.batch import Batch, empty_batch
+from goals.batch import Batch, Snippet, empty_batch
 from goals.replay import Replay
 from goals.rewards import Reward, RewardConfig, SuccessReward
 
@@ -144,6 +144,31 @@ class HindsightSampler:
         if self.done_on_reach and isinstance(self.reward, SuccessReward):
             batch.discount.sub_(self.reward.reached(batch.next_obs[:, :z], batch.goal).float())
 
+    def draw(self, size: int, length: int, generator: torch.Generator) -> Batch | Snippet:
+        """What an agent's `update` takes: `snippets` of its `length`, or with 0 a `sample`."""
+        return self.snippets(size, length, generator) if length else self.sample(size, generator)
+
+    def snippets(self, size: int, length: int, generator: torch.Generator) -> Snippet:
+        """`size` pieces of `length` transitions in a row, whose first ones are drawn and relabeled as `sample`'s; new memory each time."""
+        replay, z = self.replay, self.replay.latent_dim
+        if length < 1:
+            raise ValueError(f"a snippet has at least 1 transition, not {length}")
+        self._check()
+        first = replay.sample_rows(size, generator)
+        steps = torch.arange(length + 1, device=replay.device)
+        last = replay.end[first].long()[:, None] - 1
+        rows = torch.minimum(first[:, None] + steps, last)  # (size, length + 1)
+        valid = rows[:, :-1] < last
+        obs = replay.observation(rows.flatten()).view(size, length + 1, -1)
+        action = replay.action[rows[:, :-1].flatten()].view(size, length, -1)
+        goal = replay.decode_codes(self.goal_codes(first, generator))
+        after, aims = obs[:, 1:, :z].flatten(0, 1), goal[:, None].expand(-1, length, -1).flatten(0, 1)
+        reward = self.reward(after, aims).view(size, length) * valid
+        discount = torch.ones_like(reward)
+        if self.done_on_reach and isinstance(self.reward, SuccessReward):
+            discount -= self.reward.reached(after, aims).float().view(size, length)
+        return Snippet(obs, action, reward, discount, valid, goal)
+
     def goal_codes(self, rows: Int[Tensor, " n"], generator: torch.Generator) -> Tensor:
         """Stored form (n, cells) of one goal per transition row: blocks by kind, in the order of `KINDS`."""
         replay, blocks, at = self.replay, [], 0
@@ -225,3 +250,13 @@ class MixedSampler:
         if cut < size:
             self.second.sample_into(batch.part(cut, size), generator)
         return batch
+
+    def snippets(self, size: int, length: int, generator: torch.Generator) -> Snippet:
+        """Pieces of `length` transitions in a row in the same shares."""
+        second = round(self.share * size)
+        parts = [sampler.snippets(n, length, generator) for sampler, n in ((self.first, size - second), (self.second, second)) if n]
+        return parts[0] if len(parts) == 1 else Snippet(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+    def draw(self, size: int, length: int, generator: torch.Generator) -> Batch | Snippet:
+        """What an agent's `update` takes: `snippets` of its `length`, or with 0 a `sample`."""
+        return self.snippets(size, length, generator) if length else self.sample(size, generator)

@@ -225,7 +225,7 @@ def update(loop: Loop, r: int) -> dict[str, Tensor]:
     generator = seeded(loop.config.seed, 26, r, device=loop.sight.device)
     metrics: dict[str, Tensor] = {}
     for _ in range(round(loop.round_steps * loop.config.updates_per_step)):
-        metrics |= loop.agent.update(loop.sampler.sample(loop.config.batch_size, generator))  # type: ignore[operator]
+        metrics |= loop.agent.update(loop.sampler.draw(loop.config.batch_size, loop.agent.length, generator))  # type: ignore[operator]
     return metrics
 
 

@@ -202,7 +202,7 @@ def updates(config: PracticeConfig, gym: Gym, r: int, device: torch.device) -> d
     metrics: dict[str, Tensor] = {}
     update: Any = gym.policy.agent.update
     for _ in range(config.parallel * config.updates_per_episode):
-        metrics |= update(sampler.sample(config.batch_size, generator))
+        metrics |= update(sampler.draw(config.batch_size, gym.policy.agent.length, generator))
     return metrics
 
 

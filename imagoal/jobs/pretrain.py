@@ -74,7 +74,7 @@ def update_loop(config: PretrainConfig, run: RunFolder, agent: Agent, sampler: H
     update: Any = agent.update
     with progress("pretrain", config.updates, begin) as bar:
         for step in range(begin + 1, config.updates + 1):
-            metrics = update(sampler.sample(config.batch_size, generator))
+            metrics = update(sampler.draw(config.batch_size, agent.length, generator))
             bar.advance(1)
             if step % LOG_EVERY == 0:
                 run.log(step, **metrics)

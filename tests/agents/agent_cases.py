@@ -1,12 +1,13 @@
 """What the tests of every agent share: small instances and batches."""
 
 from dataclasses import fields
+from typing import Any
 
 import torch
 
 from agents.agent import Agent
 from agents.registry import AGENTS
-from goals.batch import Batch
+from goals.batch import Batch, Snippet
 
 GRID = (2, 4, 4)
 OBS, GOAL, ACTION = 35, 32, 3
@@ -20,6 +21,20 @@ CASES = [
     ("td3", {"hidden": (24, 16), "encoder": "conv", "layer_norm": True, "max_grad_norm": 0.5}),
     ("td3_bc", {}),
     ("td3_bc", {"encoder": "conv", "layer_norm": False, "max_grad_norm": 0.5}),
+    ("awr", {"returns_length": 4}),
+    ("awr", {"returns_length": 1, "policy_std": 0.0, "normalise": False, "encoder": "conv"}),
+    ("one_step", {}),
+    ("ddpg", {}),
+    ("sac", {}),
+    ("sac", {"learn_temperature": False, "bc_weight": 1.0, "encoder": "conv"}),
+    ("cql", {"samples": 3}),
+    ("cql", {"samples": 2, "cloning_updates": 2, "encoder": "conv", "layer_norm": True}),
+    ("brac", {}),
+    ("brac", {"penalty": "policy", "encoder": "conv"}),
+    ("bear", {}),
+    ("bear", {"divergence": "kl", "epsilon": 1.0, "encoder": "conv"}),
+    ("bcq", {}),
+    ("bcq", {"encoder": "conv", "max_grad_norm": 0.5}),
     ("awac", {}),
     ("awac", {"encoder": "conv", "baseline": "sample", "weights": "exp", "advantage_clip": 0.5}),
 ]
@@ -33,6 +48,27 @@ def make(name: str, seed: int = 0, dims: tuple[int, int, int] = (OBS, GOAL, ACTI
     known = {field.name for field in fields(config)}
     small = {"hidden": 24, "channels": 4, **options}
     return agent(config(**{k: v for k, v in small.items() if k in known}), *dims, grid_shape=GRID)  # type: ignore[call-arg, arg-type]
+
+
+def random_snippet(length: int, size: int = 16, seed: int = 0) -> Snippet:
+    """Pieces of noise, some of them cut short by the end of an episode."""
+    g = torch.Generator().manual_seed(seed)
+    valid = torch.rand(size, length, generator=g) < 0.8
+    valid[:, 0] = True
+    valid = valid.cumprod(1).bool()
+    return Snippet(
+        obs=torch.randn(size, length + 1, OBS, generator=g),
+        action=torch.rand(size, length, ACTION, generator=g) * 2 - 1,
+        reward=((torch.rand(size, length, generator=g) < 0.3).float() - 1) * valid,
+        discount=torch.ones(size, length),
+        valid=valid,
+        goal=torch.randn(size, GOAL, generator=g),
+    )
+
+
+def batch_for(agent: Agent, seed: int = 0) -> Any:
+    """What `agent.update` takes."""
+    return random_snippet(agent.length, seed=seed) if agent.length else random_batch(seed=seed)
 
 
 def random_batch(size: int = 16, seed: int = 0) -> Batch:

@@ -3,6 +3,9 @@
 A point moves 0.15 * action per step in [-1, 1]^2; latents are positions; the data are 200 random walks of 40 steps.
 """
 
+from dataclasses import fields
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -47,18 +50,30 @@ def success(act, g: torch.Generator) -> float:
         ("iql", {"extraction": "ddpg_bc", "bc_weight": 0.1}, 450, 0.8),
         ("td3_bc", {"bc_weight": 0.1}, 1000, 0.8),
         ("awac", {"policy_layers": 2}, 900, 0.8),
+        ("awr", {}, 700, 0.6),
+        ("one_step", {}, 700, 0.7),
+        ("td3", {"hidden": (64, 64)}, 500, 0.8),
+        ("ddpg", {}, 500, 0.8),
+        ("sac", {}, 800, 0.8),
+        ("sac", {"bc_weight": 0.2}, 700, 0.8),
+        ("cql", {"conservative_weight": 0.03, "samples": 3}, 800, 0.8),
+        ("brac", {"divergence_weight": 0.1, "cloning_updates": 100}, 800, 0.8),
+        ("bear", {"epsilon": 0.25, "multiplier_rate": 1e-2, "samples": 5}, 500, 0.8),
+        ("bear", {"divergence": "kl", "epsilon": 1.0, "multiplier": 0.1, "multiplier_rate": 1e-2}, 600, 0.8),
+        ("bcq", {"samples": 5, "perturbation": 0.3}, 600, 0.7),
     ],
-    ids=["bc", "iql", "iql-ddpg_bc", "td3_bc", "awac"],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_agent_learns_to_reach(name: str, options: dict, updates: int, at_least: float) -> None:
     torch.manual_seed(0)
     g = torch.Generator().manual_seed(0)
     sampler = HindsightSampler(walks(200, 40, g), Mixture(future=0.6, random=0.3, next=0.1), SparseReward(REACHED))
-    values = {} if name == "bc" else {"gamma": 0.9, "target_rate": 0.02}
     agent_class, config = AGENTS[name]
-    agent = agent_class(config(hidden=64, learning_rate=1e-3, **values, **options), 2, 2, 2)  # type: ignore[call-arg, arg-type]
+    known = {field.name for field in fields(config)}
+    values = {"gamma": 0.9, "target_rate": 0.02, "hidden": 64, "learning_rate": 1e-3, **options}
+    agent: Any = agent_class(config(**{k: v for k, v in values.items() if k in known}), 2, 2, 2)
     for _ in range(updates):
-        agent.update(sampler.sample(256, g))
+        agent.update(sampler.draw(256, agent.length, g))
 
     def aimless(place: Tensor, goal: Tensor) -> Tensor:
         return torch.rand(len(place), 2, generator=g) * 2 - 1

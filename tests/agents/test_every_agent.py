@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load, save
 
 sys.path.insert(0, str(Path(__file__).parent))
-from agent_cases import ACTION, CASES, GOAL, GRID, NAMES, OBS, make, random_batch
+from agent_cases import ACTION, CASES, GOAL, GRID, NAMES, OBS, batch_for, make, random_batch
 
 from agents.agent import Agent
 from agents.iql import IQL
@@ -20,7 +20,7 @@ def test_update_returns_finite_scalars_and_moves_every_parameter(name: str, opti
     agent = make(name, **options)
     before = {key: value.clone() for key, value in agent.state_dict().items()}
     for seed in range(4):
-        metrics = agent.update(random_batch(seed=seed))
+        metrics = agent.update(batch_for(agent, seed))
         assert metrics and all(m.shape == () and torch.isfinite(m) and not m.requires_grad for m in metrics.values())
     for key, parameter in agent.named_parameters():
         assert torch.equal(parameter, before[key]) != (parameter.requires_grad or key.startswith("target")), key
@@ -46,13 +46,13 @@ def test_a_restored_agent_continues_exactly(name: str, options: dict) -> None:
     agent = make(name, **options)
     agent.fit_scaling(torch.randn(100, OBS) * 3 + 1, torch.randn(100, GOAL))
     for seed in range(5):
-        agent.update(random_batch(seed=seed))
+        agent.update(batch_for(agent, seed))
     saved = save(agent.checkpoint())
     other = make(name, seed=1, **options)
-    other.update(random_batch(seed=9))
+    other.update(batch_for(other, 9))
     other.restore(load(saved))
     for seed in range(5, 10):
-        first, second = agent.update(random_batch(seed=seed)), other.update(random_batch(seed=seed))
+        first, second = agent.update(batch_for(agent, seed)), other.update(batch_for(agent, seed))
         assert first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first), (seed, first)
     ours, theirs = agent.checkpoint(), other.checkpoint()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
@@ -63,10 +63,10 @@ def test_a_fresh_checkpoint_clears_a_used_optimiser(name: str, options: dict) ->
     fresh, used = make(name, **options), make(name, seed=1, **options)
     saved = {key: value.clone() for key, value in fresh.checkpoint().items()}
     for seed in range(3):
-        used.update(random_batch(seed=seed))
+        used.update(batch_for(used, seed))
     used.restore(saved)
-    fresh.update(random_batch())
-    used.update(random_batch())
+    fresh.update(batch_for(fresh))
+    used.update(batch_for(used))
     ours, theirs = fresh.checkpoint(), used.checkpoint()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from goals.batch import Batch, Snippet
 from goals.relabel import KINDS, HindsightSampler, MixedSampler, Mixture
 from goals.replay import Replay
 from goals.rewards import DenseReward, SparseReward
@@ -173,3 +174,40 @@ def test_replaced_latents_are_what_a_sampler_then_draws() -> None:
         batch.next_obs[:, :2], fresh(plain.next_obs[:, :2])
     )
     assert torch.allclose(batch.reward, 0.5 * plain.reward, rtol=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 3, 50])
+def test_snippets_are_transitions_in_a_row_and_stop_at_their_episodes_end(length: int) -> None:
+    """The line's rows are numbered: each observation is one more than the last until the end, which is repeated."""
+    replay = line_replay()
+    sampler = HindsightSampler(replay, Mixture(future=1.0), SparseReward(0.5))
+    b = sampler.snippets(300, length, torch.Generator().manual_seed(0))
+    assert b.obs.shape[:2] == (300, length + 1) and b.action.shape[:2] == b.reward.shape == b.valid.shape == (300, length)
+    assert bool(b.valid[:, 0].all())
+    place = b.obs[..., 0]
+    end = replay.end.long()
+    row = {float(replay.codes[i, 0]): i for i in range(replay.used_rows)}
+    for i in range(300):
+        start = row[float(place[i, 0])]
+        left = int(end[start]) - 1 - start
+        assert int(b.valid[i].sum()) == min(left, length)
+        steps = torch.arange(length + 1).clamp(max=left)
+        assert torch.equal(place[i], replay.codes[start + steps, 0])
+        here = torch.arange(length)[b.valid[i]]
+        assert torch.equal(b.action[i, here], replay.action[start + here])
+    reached = (b.obs[:, 1:, 0] - b.goal[:, None, 0]).abs() < 0.5
+    assert torch.equal(b.reward, torch.where(reached, 0.0, -1.0) * b.valid)
+    loose = b.first()
+    assert torch.equal(loose.next_obs, b.obs[:, 1]) and torch.equal(loose.reward, b.reward[:, 0])
+
+
+def test_draw_gives_what_an_agent_takes() -> None:
+    g = torch.Generator().manual_seed(0)
+    first, second = (HindsightSampler(line_replay(offset=offset), Mixture(), DenseReward()) for offset in (0.0, 1000.0))
+    mixed = MixedSampler(first, second, 0.25)
+    assert isinstance(first.draw(8, 0, g), Batch) and isinstance(mixed.draw(8, 0, g), Batch)
+    found = mixed.draw(8, 2, g)
+    assert isinstance(found, Snippet) and int((found.obs[:, 0, 0] >= 1000).sum()) == 2
+    assert isinstance(first.draw(8, 3, g), Snippet)
+    with pytest.raises(ValueError, match="at least 1 transition"):
+        first.snippets(8, 0, g)
