@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from agents.networks import Critic, GaussianPolicy, GridShape, Policy, Trunk, make_trunk
+from agents.networks import Critic, GaussianPolicy, GridShape, LeadingTrunk, Policy, Trunk, make_trunk
 from goals.batch import Batch, Snippet
 
 
@@ -50,7 +50,8 @@ class Agent(nn.Module):
     """Base of the agents. A subclass builds its networks in `build` and gives them optimisers in `optimise`, both called here.
 
     Args: config: its hyper-parameters, an `AgentConfig` or what has its fields; obs_dim, goal_dim, action_dim: widths;
-    grid_shape: (c, h, w) of the latent, for the encoders that need one; device.
+    grid_shape: (c, h, w) of the latent, for the encoders that need one; device; reads: the networks see that many numbers of a latent, its first
+    (0: all).
     Raises ValueError for an unknown encoder, or one that lacks a grid.
     """
 
@@ -70,9 +71,13 @@ class Agent(nn.Module):
         action_dim: int,
         grid_shape: GridShape | None = None,
         device: str | torch.device = "cpu",
+        reads: int = 0,
     ):
         super().__init__()
+        if not 0 <= reads <= goal_dim:
+            raise ValueError(f"an agent cannot read {reads} numbers of a latent of {goal_dim}")
         self.config, self.grid_shape, self.max_grad_norm = config, grid_shape, config.max_grad_norm
+        self.reads = reads if reads < goal_dim else 0
         self.obs_dim, self.goal_dim, self.action_dim = obs_dim, goal_dim, action_dim
         self.step = 0
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
@@ -97,8 +102,11 @@ class Agent(nn.Module):
 
     def trunk(self) -> Trunk:
         """A fresh trunk over (observation, goal), of the config's encoder."""
-        c = self.config
-        return make_trunk(c.encoder, self.obs_dim, self.goal_dim, self.grid_shape, c.channels)
+        c, reads = self.config, self.reads
+        if not reads:
+            return make_trunk(c.encoder, self.obs_dim, self.goal_dim, self.grid_shape, c.channels)
+        inner = make_trunk(c.encoder, self.obs_dim - self.goal_dim + reads, reads, self.grid_shape, c.channels)
+        return LeadingTrunk(inner, self.goal_dim, reads)
 
     def critics(self, members: int = 2) -> tuple[Critic, Critic]:
         """Q functions and their target, which begins equal and gets no gradient."""

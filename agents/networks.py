@@ -112,6 +112,22 @@ class PixelTrunk(nn.Module):
         return torch.cat([x, proprio], 1) if proprio.shape[1] else x
 
 
+class LeadingTrunk(nn.Module):
+    """A trunk that reads the first numbers of latents only: those behind them, of the scene, are kept from it.
+
+    Args: trunk: of `reads` + proprio numbers and `reads` of the goal; goal_dim: numbers of a whole latent.
+    """
+
+    def __init__(self, trunk: nn.Module, goal_dim: int, reads: int):
+        super().__init__()
+        self.trunk, self.goal_dim, self.reads = trunk, goal_dim, reads
+        self.features: int = trunk.features  # type: ignore[assignment]
+
+    def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "B f"]:
+        latent, proprio = obs[:, : self.reads], obs[:, self.goal_dim :]
+        return self.trunk(torch.cat([latent, proprio], 1), goal[:, : self.reads])  # type: ignore[no-any-return]
+
+
 def make_trunk(
     encoder: str, obs_dim: int, goal_dim: int, grid_shape: GridShape | None, channels: int
 ) -> FlatTrunk | DifferenceTrunk | ConvTrunk | PixelTrunk:
@@ -216,7 +232,7 @@ def mlp(inputs: int, hidden: int | Sequence[int], layers: int, outputs: int, lay
     return nn.Sequential(*parts, nn.Linear(widths[-1], outputs))
 
 
-Trunk = FlatTrunk | DifferenceTrunk | ConvTrunk | PixelTrunk
+Trunk = FlatTrunk | DifferenceTrunk | ConvTrunk | PixelTrunk | LeadingTrunk
 
 
 class Value(nn.Module):

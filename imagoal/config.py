@@ -170,6 +170,7 @@ class RigConfig(JobConfig):
     vision: Any = group("vision", "the latent model, where sight=latent: one with flat latents")
     prior: Any = part("vision.pixelcnn:PixelCNNConfig", "vision", "of models of codes, from which rig does not learn")
     model: str = key("", "the run folder of another rig in this world: use its exploration and its model as it was before practice")
+    read_context: bool = key(True, "with vision=ccvae: policy and values read z_c beside z_t; false where things move alike in every scene, for z_c also tells episodes apart")
     agent: Any = group("agent", "the algorithm")
     goals: Any = group("goals", "relabeling and reward")
     explore_episodes: int = key(400, "episodes of random actions before anything is learned", minimum=2)

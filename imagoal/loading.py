@@ -208,11 +208,12 @@ def pretrain_config(run: str) -> dict[str, Any]:
     return settings
 
 
-def make_agent(name: str, config: Any, eyes: Sight, action_dim: int, device: torch.device) -> Agent:
-    """A fresh agent that sees so. Raises ValueError where its encoder needs a grid and the latent is flat."""
+def make_agent(name: str, config: Any, eyes: Sight, action_dim: int, device: torch.device, read_context: bool = True) -> Agent:
+    """A fresh agent that sees so, the scene's numbers of a latent too or not. Raises ValueError where its encoder needs a grid and the latent is flat."""
     obs_dim = eyes.latent_dim + (2 if eyes.proprio else 0)
     build: Any = AGENTS[name][0]
-    agent: Agent = build(config, obs_dim, eyes.latent_dim, action_dim, getattr(getattr(eyes, "model", None), "grid_shape", None), device)
+    agent: Agent = build(config, obs_dim, eyes.latent_dim, action_dim, getattr(getattr(eyes, "model", None), "grid_shape", None), device,
+                         reads=0 if read_context else eyes.latent_dim - eyes.context_dim)  # fmt: skip
     return agent
 
 

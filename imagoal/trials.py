@@ -48,7 +48,7 @@ def open_acting(config: RigConfig, world: World, model: Any, device: torch.devic
         sight = PixelSight(world.image_size, device) if config.sight == "pixels" else StateSight(world, device)
     torch.manual_seed(config.seed + 1)
     with explained("agent"):
-        agent = make_agent(name_of("agent", config.agent), config.agent, sight, world.action_dim, device)
+        agent = make_agent(name_of("agent", config.agent), config.agent, sight, world.action_dim, device, config.read_context)
     return Acting(config, world, sight, agent, config.horizon or world.horizon)
 
 

@@ -16,6 +16,7 @@ from vision import load
 STEPS = {"multicolor_pusher": 25_000, "navigation": 15_000}
 SETTINGS = {"multicolor_pusher": ("evaluate_every=2500",), "navigation": ("evaluate_every=1500", "updates_per_step=1")}
 LATENTS = {"multicolor_pusher": 4, "navigation": 2}  # numbers of CC-RIG's z_t
+READING = {"multicolor_pusher": "false", "navigation": "true"}  # whether CC-RIG's agent reads z_c: pucks of all colours move alike, layouts have other walls
 METHODS: dict[str, tuple[str, ...]] = {
     "cc_rig": ("vision=ccvae_rig",),
     "rig": ("vision=vae_rig", "vision.latents=16"),
@@ -28,7 +29,7 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
     """Every method in both worlds."""
 
     def words(world: str, name: str) -> list[str]:
-        latents = [f"vision.latents={LATENTS[world]}"] if name == "cc_rig" else []
+        latents = [f"vision.latents={LATENTS[world]}", f"read_context={READING[world]}"] if name == "cc_rig" else []
         return [f"world={world}", f"steps={STEPS[world]}", *SETTINGS[world], *shared(config, seed), *METHODS[name], *latents]
 
     jobs = [

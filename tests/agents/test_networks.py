@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from agents.iql import IQL, IQLConfig
 from agents.networks import ConvTrunk, Critic, FlatTrunk, GaussianPolicy, StackedMLP, make_trunk
 
 
@@ -76,3 +77,22 @@ def test_policy_std_is_fixed_or_learned() -> None:
     assert torch.isfinite(fixed.log_prob(mean, edge)).all()  # unsquashed: an action at the bound has a finite density
     with pytest.raises(ValueError, match="std"):
         GaussianPolicy(FlatTrunk(3, 2), 2, 16, 2, -1.0)
+
+
+def test_an_agent_that_reads_the_first_numbers_ignores_those_behind_them() -> None:
+    """Of latents of 6 numbers and 2 of proprioception it reads 4 and 2; networks of the same size as those of an agent of such latents."""
+    torch.manual_seed(0)
+    agent = IQL(IQLConfig(hidden=16), 8, 6, 2, reads=4)
+    obs, goal = torch.randn(5, 8), torch.randn(5, 6)
+    other, aim = obs.clone(), goal.clone()
+    other[:, 4:6] += 1.0
+    aim[:, 4:] -= 1.0
+    assert torch.equal(agent.act(obs, goal), agent.act(other, aim)) and torch.equal(agent.value(obs, goal), agent.value(other, aim))
+    for column in (0, 3, 6, 7):
+        moved = obs.clone()
+        moved[:, column] += 1.0
+        assert not torch.equal(agent.act(obs, goal), agent.act(moved, goal)), column
+    sizes = [sum(p.numel() for p in a.policy.parameters()) for a in (agent, IQL(IQLConfig(hidden=16), 6, 4, 2))]
+    assert sizes[0] == sizes[1]
+    with pytest.raises(ValueError, match="cannot read 7 numbers of a latent of 6"):
+        IQL(IQLConfig(), 8, 6, 2, reads=7)
