@@ -52,7 +52,7 @@ def success(act, g: torch.Generator) -> float:
         ("awac", {"policy_layers": 2}, 900, 0.8),
         ("awr", {}, 700, 0.6),
         ("one_step", {}, 700, 0.7),
-        ("td3", {"hidden": (64, 64)}, 500, 0.8),
+        ("td3", {"hidden": (64, 64)}, 800, 0.8),
         ("ddpg", {}, 500, 0.8),
         ("sac", {}, 800, 0.8),
         ("sac", {"bc_weight": 0.2}, 700, 0.8),
