@@ -8,7 +8,7 @@ help:
 	@echo "make setup   virtual environment, packages, GL libraries (done by the others where needed)"
 	@echo "make demo    from nothing to a policy practised in a new scene, and a report (minutes)"
 	@echo "make test    the tests         make lint    ruff and mypy"
-	@echo "make bench   speeds            make docs    docs/results.md from benchmarks/results"
+	@echo "make bench   speeds            make docs    docs/results.md, docs/agents.md"
 	@echo "make clean   remove what make made; runs/ stays"
 
 setup: gl $(VENV)/.installed
@@ -36,6 +36,7 @@ bench: setup
 
 docs: setup
 	$(BIN)/python -m imagoal.results
+	$(BIN)/python -m imagoal.agents_page
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

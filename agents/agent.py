@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,22 @@ from torch import Tensor, nn
 
 from agents.networks import Critic, GaussianPolicy, GridShape, LeadingTrunk, Policy, Trunk, make_trunk
 from goals.batch import Batch, Snippet
+
+
+@dataclass(frozen=True)
+class Card:
+    """What tells an agent from the others: a row of docs/agents.md, which is made of these (seed 004's fig. 4 for the whole family)."""
+
+    evaluates: str
+    """whose Q or V is learned"""
+    objective: str
+    """of the policy"""
+    behaviour: str
+    """the model of the data's actions, if it has one"""
+    constraint: str
+    """what keeps the policy near the data"""
+    source: str
+    """paper and equations"""
 
 
 @dataclass
@@ -61,6 +77,7 @@ class Agent(nn.Module):
     goal_shift: Tensor
     noise_seed: Tensor
     policy: Policy
+    card: ClassVar[Card]
     length = 0  # transitions in a row that `update` wants as a Snippet; 0: loose ones, as a Batch
 
     def __init__(

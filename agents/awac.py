@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, CriticConfig
+from agents.agent import Agent, Card, CriticConfig
 from agents.networks import GaussianPolicy
 from agents.operations import exp_weights, polyak, softmax_weights, td_target
 from goals.batch import Batch
@@ -56,6 +56,13 @@ def make_weights(config: AWACConfig) -> Callable[[Tensor], Tensor]:
 class AWAC(Agent):
     """Advantage-weighted actor-critic, goal-conditioned. Raises ValueError for unknown weights, baseline or encoder."""
 
+    card = Card(
+        evaluates="pi",
+        objective="KL(pi* || pi): regression weighted by exp(A / lambda)",
+        behaviour="none",
+        constraint="implicit",
+        source="Nair et al. 2020 (seed 004), eq. 3 and 4",
+    )
     policy: GaussianPolicy
 
     def build(self) -> None:

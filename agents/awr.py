@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, AgentConfig
+from agents.agent import Agent, AgentConfig, Card
 from agents.networks import GaussianPolicy, Value
 from agents.operations import exp_weights, lambda_returns
 from goals.batch import Snippet
@@ -46,6 +46,13 @@ class AWRConfig(AgentConfig):
 class AWR(Agent):
     """Advantage-weighted regression, goal-conditioned. Its updates take snippets."""
 
+    card = Card(
+        evaluates="the data's behaviour, by TD(lambda)",
+        objective="KL(pi* || pi): regression weighted by exp(A / beta)",
+        behaviour="none",
+        constraint="implicit",
+        source="Peng et al. 2019, algorithm 1",
+    )
     policy: GaussianPolicy
 
     def build(self) -> None:

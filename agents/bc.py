@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, AgentConfig
+from agents.agent import Agent, AgentConfig, Card
 from agents.networks import GaussianPolicy
 from goals.batch import Batch
 
@@ -24,6 +24,13 @@ class BCConfig(AgentConfig):
 class BC(Agent):
     """Goal-conditioned behaviour cloning. It has no value function."""
 
+    card = Card(
+        evaluates="none",
+        objective="likelihood of the data's actions",
+        behaviour="the policy itself",
+        constraint="it is the data's policy",
+        source="Ghosh et al. 2021 (goals in hindsight)",
+    )
     policy: GaussianPolicy
 
     def build(self) -> None:

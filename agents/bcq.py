@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from agents.agent import Agent, CriticConfig
+from agents.agent import Agent, Card, CriticConfig
 from agents.networks import ActionVAE, Critic, StackedMLP, Trunk
 from agents.operations import polyak, soft_minimum, td_target
 from goals.batch import Batch
@@ -81,6 +81,14 @@ class BatchConstrainedPolicy(nn.Module):
 
 class BCQ(Agent):
     """Batch-constrained Q-learning, goal-conditioned."""
+
+    card = Card(
+        evaluates="the best of the model's actions, moved a little",
+        objective="Q of the moved action",
+        behaviour="conditional VAE",
+        constraint="support: only actions of the model, moved at most Phi",
+        source="Fujimoto et al. 2019, algorithm 1",
+    )
 
     def build(self) -> None:
         c = self.config

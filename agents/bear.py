@@ -2,7 +2,7 @@
 
     p_b: a conditional VAE of the data's actions
     y  = r + gamma max_{a' ~ pi, n of them} [ lambda min Q'(s', a', g) + (1 - lambda) max Q'(s', a', g) ]
-    pi <- argmax E min Q(s, a, g)   with   MMD(p_b(. | s, g), pi(. | s, g)) <= eps   (eq. 4; the multiplier is learned)
+    pi <- argmax E min Q(s, a, g)   with   MMD(p_b(. | s, g), pi(. | s, g)) <= eps   (the multiplier is learned)
 
 `divergence` kl in place of mmd: KL(pi || a cloned Gaussian) <= eps in nats, estimated by the same samples (seed 004's second form).
 To act: of n actions of pi, the one that Q_1 likes best (as released).
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, CriticConfig
+from agents.agent import Agent, Card, CriticConfig
 from agents.networks import ActionVAE, Dual, SquashedGaussianPolicy
 from agents.operations import mmd_squared, polyak, soft_minimum, td_target
 from goals.batch import Batch
@@ -51,6 +51,13 @@ class BEARConfig(CriticConfig):
 class BEAR(Agent):
     """BEAR, goal-conditioned. Raises ValueError for an unknown divergence or kernel."""
 
+    card = Card(
+        evaluates="pi, the best of some actions",
+        objective="Q of its action under a constraint",
+        behaviour="conditional VAE (mmd) or cloned Gaussian (kl)",
+        constraint="explicit: support (MMD) or KL, with a learned multiplier",
+        source="Kumar et al. 2019, algorithm 1",
+    )
     policy: SquashedGaussianPolicy
 
     def build(self) -> None:

@@ -5,7 +5,7 @@
     y  = r + gamma (min Q'(s', a', g) - [value penalty] w D(s'))
     pi <- argmax E min Q(s, a', g) - w D(s)
 
-`penalty` policy regularises the policy alone, value the targets too (BRAC-p and BRAC-v, eq. 5 and 7). For `cloning_updates` pi_b alone learns.
+`penalty` policy regularises the policy alone, value the targets too (BRAC-p and BRAC-v). For `cloning_updates` pi_b alone learns.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, CriticConfig
+from agents.agent import Agent, Card, CriticConfig
 from agents.networks import SquashedGaussianPolicy
 from agents.operations import polyak, td_target
 from goals.batch import Batch
@@ -39,6 +39,13 @@ class BRACConfig(CriticConfig):
 class BRAC(Agent):
     """Behaviour-regularised actor-critic, goal-conditioned. Raises ValueError for an unknown penalty."""
 
+    card = Card(
+        evaluates="pi, with its divergence (penalty=value)",
+        objective="Q of its action and a divergence",
+        behaviour="cloned Gaussian",
+        constraint="explicit: KL penalty",
+        source="Wu et al. 2019",
+    )
     policy: SquashedGaussianPolicy
 
     def build(self) -> None:

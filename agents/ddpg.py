@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, CriticConfig
+from agents.agent import Agent, Card, CriticConfig
 from agents.networks import DeterministicPolicy
 from agents.operations import polyak, td_target
 from goals.batch import Batch
@@ -34,6 +34,13 @@ class DDPGConfig(CriticConfig):
 class DDPG(Agent):
     """Deep deterministic policy gradient, goal-conditioned."""
 
+    card = Card(
+        evaluates="pi (deterministic)",
+        objective="Q of its action",
+        behaviour="none",
+        constraint="none",
+        source="Lillicrap et al. 2016, algorithm 1",
+    )
     policy: DeterministicPolicy
 
     def build(self) -> None:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, CriticConfig
+from agents.agent import Agent, Card, CriticConfig
 from agents.networks import GaussianPolicy, Value
 from agents.operations import exp_weights, expectile_loss, polyak, q_scale, td_target
 from goals.batch import Batch
@@ -41,6 +41,13 @@ class IQLConfig(CriticConfig):
 class IQL(Agent):
     """Implicit Q-learning, goal-conditioned. Raises ValueError for an unknown extraction or encoder."""
 
+    card = Card(
+        evaluates="an upper expectile over the data's actions",
+        objective="KL(pi* || pi): regression weighted by exp(beta A); or Q of its action and squared error",
+        behaviour="none",
+        constraint="implicit; or cloning",
+        source="Kostrikov et al. 2021, eq. 5 to 7 (seed 003, eq. 47 to 49); Park et al. 2024",
+    )
     policy: GaussianPolicy
     bc_weight: Tensor
 

@@ -396,7 +396,7 @@ class SquashedGaussianPolicy(nn.Module):
 
 
 class ActionVAE(nn.Module):
-    """A conditional VAE of the data's actions, p(a | s, g) (BCQ, sec. 4.2): which actions are like those of the data.
+    """A conditional VAE of the data's actions, p(a | s, g) (BCQ): which actions are like those of the data.
 
     Its latent has twice the action's dimensions; tanh at the end. Args: trunk_in, trunk_out: of encoder and decoder.
     """

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, CriticConfig
+from agents.agent import Agent, Card, CriticConfig
 from agents.networks import GaussianPolicy
 from agents.operations import exp_weights, polyak, td_target
 from goals.batch import Snippet
@@ -35,6 +35,13 @@ class OneStepConfig(CriticConfig):
 class OneStep(Agent):
     """One-step policy improvement on a SARSA critic, goal-conditioned. Its updates take snippets of two."""
 
+    card = Card(
+        evaluates="the data's behaviour, by SARSA",
+        objective="KL(pi* || pi): regression weighted by exp(beta A)",
+        behaviour="none",
+        constraint="implicit",
+        source="Brandfonbrener et al. 2021",
+    )
     policy: GaussianPolicy
     length = 2
 

@@ -77,7 +77,7 @@ def normal_kl(
 def mmd_squared(
     x: Float[Tensor, "n B a"], y: Float[Tensor, "m B a"], kernel: str = "laplacian", width: float = 20.0
 ) -> Float[Tensor, " B"]:
-    """Squared maximum mean discrepancy between samples, for each state (BEAR, eq. 5; Kumar et al. 2019); n and m are at least 2.
+    """Squared maximum mean discrepancy between samples, for each state (BEAR; Kumar et al. 2019); n and m are at least 2.
 
     Kernel laplacian: exp(-|x - y|_1 / width), gaussian: exp(-|x - y|_2^2 / (2 width)). Unbiased: 0 on average for equal
     distributions, so it can be below 0. The released code has the biased form, whose least value at 5 samples is above its threshold.
@@ -114,7 +114,7 @@ def lambda_returns(
 
 
 def soft_minimum(q: Float[Tensor, "E n B"], share: float) -> Float[Tensor, " B"]:
-    """max over n actions of share * min + (1 - share) * max over the E critics (BCQ, eq. 13; BEAR): less pessimistic than the minimum."""
+    """max over n actions of share * min + (1 - share) * max over the E critics (BCQ; BEAR): less pessimistic than the minimum."""
     return (share * q.amin(0) + (1.0 - share) * q.amax(0)).amax(0)
 
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, CriticConfig
+from agents.agent import Agent, Card, CriticConfig
 from agents.networks import Dual, SquashedGaussianPolicy
 from agents.operations import polyak, td_target
 from goals.batch import Batch
@@ -41,6 +41,13 @@ class SACConfig(CriticConfig):
 class SAC(Agent):
     """Soft actor-critic, goal-conditioned."""
 
+    card = Card(
+        evaluates="pi, with its entropy",
+        objective="KL(pi || exp(Q / alpha)); with bc_weight also cloning",
+        behaviour="none",
+        constraint="none; with bc_weight cloning",
+        source="Haarnoja et al. 2018, algorithm 1",
+    )
     policy: SquashedGaussianPolicy
     bc_weight: Tensor
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent
+from agents.agent import Agent, Card
 from agents.networks import DeterministicPolicy
 from agents.operations import polyak, td_target
 from goals.batch import Batch
@@ -71,6 +71,13 @@ class TD3(Agent):
     Its config is a TD3Config, or another with its fields and `layers`, `policy_layers`.
     """
 
+    card = Card(
+        evaluates="pi (deterministic, smoothed)",
+        objective="Q of its action",
+        behaviour="none",
+        constraint="none",
+        source="Fujimoto et al. 2018, algorithm 1",
+    )
     policy: DeterministicPolicy
 
     def build(self) -> None:

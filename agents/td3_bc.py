@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import CriticConfig
+from agents.agent import Card, CriticConfig
 from agents.operations import q_scale
 from agents.td3 import TD3
 from goals.batch import Batch
@@ -37,6 +37,13 @@ class TD3BCConfig(CriticConfig):
 class TD3BC(TD3):
     """TD3 + behaviour cloning, goal-conditioned."""
 
+    card = Card(
+        evaluates="pi (deterministic, smoothed)",
+        objective="Q of its action and squared error",
+        behaviour="none",
+        constraint="explicit: cloning",
+        source="Fujimoto and Gu 2021, eq. 5",
+    )
     bc_weight: Tensor
 
     def build(self) -> None:
