@@ -55,6 +55,17 @@ def test_practice_killed_and_resumed_ends_as_the_uninterrupted_run(home, policy)
     assert (killed / "report.html").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize("agent", ["awr", "bcq"])
+def test_agents_of_snippets_and_of_other_policies_pretrain_and_practise(home, agent):
+    """One that learns from snippets, in whose mixed batches practice has its share, and one whose policy is made of several networks."""
+    words = [f"agent={agent}", "agent.hidden=32", "threads=1", "batch_size=32"]
+    found = stage("pretrain", home / agent, f"data={home / 'data'}", f"model={home / 'model'}", *words, "updates=6")
+    assert found["updates"] == 6
+    found = stage("practice", home / f"{agent}-practice", f"policy={home / agent}", "threads=1", "batch_size=32", "episodes=4", "parallel=2", "horizon=4",
+                  "updates_per_episode=2", "evaluation_episodes=4", "evaluate_every=0")  # fmt: skip
+    assert 0 <= found["success_after"] <= 1
+
+
 def test_plan_evaluate_and_report_run_on_a_practised_policy(home, policy):
     if not (home / "practice" / "result.json").is_file():
         stage("practice", home / "practice", *practice_words(home))
