@@ -1,8 +1,9 @@
 """What every agent shares: input scaling, visible gradient steps, its own noise, and exact checkpoints."""
 
-from collections.abc import Iterable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from agents.networks import Critic, GaussianPolicy, GridShape, LeadingTrunk, Policy, Trunk, make_trunk
 from goals.batch import Batch, Snippet
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -109,13 +112,13 @@ class Agent(nn.Module):
         self.optimise()
 
     # ---------------------------------------------------------------- networks
+    @abstractmethod
     def build(self) -> None:
         """Make the networks and buffers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def optimise(self) -> None:
         """`add_optimizer` for each network that learns; they are on their device by now."""
-        raise NotImplementedError
 
     def trunk(self) -> Trunk:
         """A fresh trunk over (observation, goal), of the config's encoder."""
@@ -124,13 +127,6 @@ class Agent(nn.Module):
             return make_trunk(c.encoder, self.obs_dim, self.goal_dim, self.grid_shape, c.channels)
         inner = make_trunk(c.encoder, self.obs_dim - self.goal_dim + reads, reads, self.grid_shape, c.channels)
         return LeadingTrunk(inner, self.goal_dim, reads)
-
-    def critics(self, members: int = 2) -> tuple[Critic, Critic]:
-        """Q functions and their target, which begins equal and gets no gradient."""
-        c = self.config
-        critic, target = (Critic(self.trunk(), self.action_dim, c.hidden, c.layers, c.layer_norm, members) for _ in range(2))
-        target.requires_grad_(False).load_state_dict(critic.state_dict())
-        return critic, target
 
     def gaussian(self, std: float) -> GaussianPolicy:
         """A Gaussian policy of this std (0: learned)."""
@@ -255,6 +251,36 @@ class Agent(nn.Module):
                     f"{'absent' if saved is None else tuple(saved.shape)} in the checkpoint and "
                     f"{'absent' if mine is None else mine} here"
                 )
+
+
+class ActorCritic(Agent):
+    """An agent with Q functions, `critic`, beside its policy."""
+
+    critic: Critic
+
+    def critics(self, members: int = 2) -> tuple[Critic, Critic]:
+        """Q functions and their target."""
+        c = self.config
+        return with_target(lambda: Critic(self.trunk(), self.action_dim, c.hidden, c.layers, c.layer_norm, members))
+
+    def regress(self, b: Batch, target: Float[Tensor, " B"]) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Mean squared error of all Q functions against Bellman targets."""
+        q = self.critic(b.obs, b.goal, b.action)  # (E, B)
+        loss = (q - target).square().mean()
+        return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
+
+    @torch.no_grad()
+    def value(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, " B"]:
+        """min Q of the policy's best guess."""
+        obs, goal = self.scaled(obs, goal)
+        return self.critic(obs, goal, self.policy(obs, goal)).amin(0)
+
+
+def with_target(make: Callable[[], Network]) -> tuple[Network, Network]:
+    """A network and its target, which begins equal and gets no gradient."""
+    network, target = make(), make()
+    target.requires_grad_(False).load_state_dict(network.state_dict())
+    return network, target
 
 
 def in_layout_of(parameter: Tensor, value: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, Card, CriticConfig
+from agents.agent import ActorCritic, Card, CriticConfig
 from agents.networks import GaussianPolicy
 from agents.operations import exp_weights, polyak, softmax_weights, td_target
 from goals.batch import Batch
@@ -53,7 +53,7 @@ def make_weights(config: AWACConfig) -> Callable[[Tensor], Tensor]:
     raise ValueError(f"unknown weights {config.weights!r}: choose softmax or exp")
 
 
-class AWAC(Agent):
+class AWAC(ActorCritic):
     """Advantage-weighted actor-critic, goal-conditioned. Raises ValueError for unknown weights, baseline or encoder."""
 
     card = Card(
@@ -89,9 +89,7 @@ class AWAC(Agent):
             next_action = self.sample(self.policy(b.next_obs, b.goal))
             next_q = self.target_critic(b.next_obs, b.goal, next_action).amin(0).clamp(max=self.q_max)
             target = td_target(b.reward, b.discount, next_q, self.config.gamma, self.config.target_clip)
-        q = self.critic(b.obs, b.goal, b.action)  # (2, B)
-        loss = (q - target).square().mean()
-        return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
+        return self.regress(b, target)
 
     @torch.no_grad()
     def advantage(self, b: Batch, mean: Float[Tensor, "B a"]) -> Float[Tensor, " B"]:
@@ -125,9 +123,3 @@ class AWAC(Agent):
         self.descend("policy", policy_loss)
         polyak(self.target_critic.parameters(), self.critic.parameters(), self.config.target_rate)
         return critic_metrics | policy_metrics
-
-    @torch.no_grad()
-    def value(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, " B"]:
-        """min Q(s, E pi(s, g), g)."""
-        obs, goal = self.scaled(obs, goal)
-        return self.critic(obs, goal, self.policy(obs, goal)).amin(0)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from agents.agent import Agent, Card, CriticConfig
+from agents.agent import ActorCritic, Card, CriticConfig, with_target
 from agents.networks import ActionVAE, Critic, StackedMLP, Trunk
 from agents.operations import polyak, soft_minimum, td_target
 from goals.batch import Batch
@@ -79,7 +79,7 @@ class BatchConstrainedPolicy(nn.Module):
         return self.best(obs, goal, torch.randn(shape, generator=generator, device=obs.device))
 
 
-class BCQ(Agent):
+class BCQ(ActorCritic):
     """Batch-constrained Q-learning, goal-conditioned."""
 
     card = Card(
@@ -94,10 +94,9 @@ class BCQ(Agent):
         c = self.config
         self.critic, self.target_critic = self.critics()
         self.behaviour = ActionVAE(self.trunk(), self.trunk(), self.action_dim, c.hidden, c.policy_layers)
-        self.perturbation, self.target_perturbation = (
-            Perturbation(self.trunk(), self.action_dim, c.hidden, c.policy_layers, c.perturbation) for _ in range(2)
+        self.perturbation, self.target_perturbation = with_target(
+            lambda: Perturbation(self.trunk(), self.action_dim, c.hidden, c.policy_layers, c.perturbation)
         )
-        self.target_perturbation.requires_grad_(False).load_state_dict(self.perturbation.state_dict())
         self.policy = BatchConstrainedPolicy(self.behaviour, self.perturbation, self.critic, c.samples)
 
     def optimise(self) -> None:
@@ -118,9 +117,7 @@ class BCQ(Agent):
             actions = self.target_perturbation(b.next_obs, b.goal, usual)
             next_q = soft_minimum(self.target_critic.each(b.next_obs, b.goal, actions), c.minimum_share)
             target = td_target(b.reward, b.discount, next_q, c.gamma, c.target_clip)
-        q = self.critic(b.obs, b.goal, b.action)  # (2, B)
-        loss = (q - target).square().mean()
-        return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
+        return self.regress(b, target)
 
     def perturbation_loss(self, b: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """-Q_1 of a likely action, perturbed."""
@@ -141,9 +138,3 @@ class BCQ(Agent):
         self.descend("perturbation", perturbation_loss)
         polyak(self.targets, self.sources, self.config.target_rate)
         return {"behaviour_loss": behaviour_loss.detach()} | critic_metrics | policy_metrics
-
-    @torch.no_grad()
-    def value(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, " B"]:
-        """min Q of the policy's action."""
-        obs, goal = self.scaled(obs, goal)
-        return self.critic(obs, goal, self.policy(obs, goal)).amin(0)

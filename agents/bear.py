@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, Card, CriticConfig
+from agents.agent import ActorCritic, Card, CriticConfig
 from agents.networks import ActionVAE, Dual, SquashedGaussianPolicy
 from agents.operations import mmd_squared, polyak, soft_minimum, td_target
 from goals.batch import Batch
@@ -48,7 +48,7 @@ class BEARConfig(CriticConfig):
     """LayerNorm in Q"""
 
 
-class BEAR(Agent):
+class BEAR(ActorCritic):
     """BEAR, goal-conditioned. Raises ValueError for an unknown divergence or kernel."""
 
     card = Card(
@@ -96,9 +96,7 @@ class BEAR(Agent):
             actions, _ = self.policy.draw(b.next_obs, b.goal, self.many(b, c.samples))
             next_q = soft_minimum(self.target_critic.each(b.next_obs, b.goal, actions), c.minimum_share)
             target = td_target(b.reward, b.discount, next_q, c.gamma, c.target_clip)
-        q = self.critic(b.obs, b.goal, b.action)  # (2, B)
-        loss = (q - target).square().mean()
-        return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
+        return self.regress(b, target)
 
     def policy_loss(self, b: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, ""], dict[str, Tensor]]:
         """-Q (mean of the draws' minima) and the constraint; also the divergence (of mmd, the root of its mean square over states)."""
@@ -130,9 +128,3 @@ class BEAR(Agent):
         polyak(self.target_critic.parameters(), self.critic.parameters(), self.config.target_rate)
         found = {"behaviour_loss": behaviour_loss.detach(), "multiplier": self.multiplier()}
         return found | critic_metrics | policy_metrics
-
-    @torch.no_grad()
-    def value(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, " B"]:
-        """min Q(s, tanh E pi(s, g), g)."""
-        obs, goal = self.scaled(obs, goal)
-        return self.critic(obs, goal, self.policy(obs, goal)).amin(0)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, Card, CriticConfig
+from agents.agent import ActorCritic, Card, CriticConfig
 from agents.networks import SquashedGaussianPolicy
 from agents.operations import polyak, td_target
 from goals.batch import Batch
@@ -36,7 +36,7 @@ class BRACConfig(CriticConfig):
     """LayerNorm in Q"""
 
 
-class BRAC(Agent):
+class BRAC(ActorCritic):
     """Behaviour-regularised actor-critic, goal-conditioned. Raises ValueError for an unknown penalty."""
 
     card = Card(
@@ -74,9 +74,7 @@ class BRAC(Agent):
             if self.config.penalty == "value":
                 next_q = next_q - self.config.divergence_weight * divergence
             target = td_target(b.reward, b.discount, next_q, self.config.gamma, self.config.target_clip)
-        q = self.critic(b.obs, b.goal, b.action)  # (2, B)
-        loss = (q - target).square().mean()
-        return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
+        return self.regress(b, target)
 
     def policy_loss(self, b: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """-min Q and the divergence."""
@@ -99,9 +97,3 @@ class BRAC(Agent):
         self.descend("policy", policy_loss)
         polyak(self.target_critic.parameters(), self.critic.parameters(), self.config.target_rate)
         return metrics | critic_metrics | policy_metrics
-
-    @torch.no_grad()
-    def value(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, " B"]:
-        """min Q(s, tanh E pi(s, g), g)."""
-        obs, goal = self.scaled(obs, goal)
-        return self.critic(obs, goal, self.policy(obs, goal)).amin(0)

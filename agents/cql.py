@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, Card, CriticConfig
+from agents.agent import ActorCritic, Card, CriticConfig
 from agents.networks import Dual, SquashedGaussianPolicy
 from agents.operations import polyak, td_target
 from goals.batch import Batch
@@ -42,7 +42,7 @@ def importance_log_sum_exp(q: Float[Tensor, "E n B"], log_density: Float[Tensor,
     return torch.logsumexp(q - log_density, 1) - math.log(q.shape[1])
 
 
-class CQL(Agent):
+class CQL(ActorCritic):
     """Conservative Q-learning, goal-conditioned."""
 
     card = Card(
@@ -108,9 +108,3 @@ class CQL(Agent):
         self.descend("temperature", self.temperature.loss(-log_prob - self.least_entropy))
         polyak(self.target_critic.parameters(), self.critic.parameters(), self.config.target_rate)
         return critic_metrics | policy_metrics | {"temperature": self.temperature()}
-
-    @torch.no_grad()
-    def value(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, " B"]:
-        """min Q(s, tanh E pi(s, g), g)."""
-        obs, goal = self.scaled(obs, goal)
-        return self.critic(obs, goal, self.policy(obs, goal)).amin(0)

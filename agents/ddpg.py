@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, Card, CriticConfig
+from agents.agent import ActorCritic, Card, CriticConfig, with_target
 from agents.networks import DeterministicPolicy
 from agents.operations import polyak, td_target
 from goals.batch import Batch
@@ -31,7 +31,7 @@ class DDPGConfig(CriticConfig):
     """LayerNorm in Q"""
 
 
-class DDPG(Agent):
+class DDPG(ActorCritic):
     """Deep deterministic policy gradient, goal-conditioned."""
 
     card = Card(
@@ -46,10 +46,9 @@ class DDPG(Agent):
     def build(self) -> None:
         c = self.config
         self.critic, self.target_critic = self.critics(members=1)
-        self.policy, self.target_policy = (
-            DeterministicPolicy(self.trunk(), self.action_dim, c.hidden, c.policy_layers, c.exploration_noise) for _ in range(2)
+        self.policy, self.target_policy = with_target(
+            lambda: DeterministicPolicy(self.trunk(), self.action_dim, c.hidden, c.policy_layers, c.exploration_noise)
         )
-        self.target_policy.requires_grad_(False).load_state_dict(self.policy.state_dict())
 
     def optimise(self) -> None:
         self.add_optimizer("critic", self.critic, self.config.learning_rate)
@@ -62,9 +61,7 @@ class DDPG(Agent):
         with torch.no_grad():
             next_q = self.target_critic(b.next_obs, b.goal, self.target_policy(b.next_obs, b.goal))[0]
             target = td_target(b.reward, b.discount, next_q, self.config.gamma, self.config.target_clip)
-        q = self.critic(b.obs, b.goal, b.action)[0]
-        loss = (q - target).square().mean()
-        return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
+        return self.regress(b, target)
 
     def policy_loss(self, b: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """-Q of the policy's action: the deterministic policy gradient."""
@@ -81,9 +78,3 @@ class DDPG(Agent):
         self.descend("policy", policy_loss)
         polyak(self.targets, self.sources, self.config.target_rate)
         return critic_metrics | policy_metrics
-
-    @torch.no_grad()
-    def value(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, " B"]:
-        """Q(s, pi(s, g), g)."""
-        obs, goal = self.scaled(obs, goal)
-        return self.critic(obs, goal, self.policy(obs, goal))[0]

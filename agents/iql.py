@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, Card, CriticConfig
+from agents.agent import ActorCritic, Card, CriticConfig
 from agents.networks import GaussianPolicy, Value
 from agents.operations import exp_weights, expectile_loss, polyak, q_scale, td_target
 from goals.batch import Batch
@@ -38,7 +38,7 @@ class IQLConfig(CriticConfig):
     """fixed std of the Gaussian policy; 0: learned"""
 
 
-class IQL(Agent):
+class IQL(ActorCritic):
     """Implicit Q-learning, goal-conditioned. Raises ValueError for an unknown extraction or encoder."""
 
     card = Card(
@@ -84,9 +84,7 @@ class IQL(Agent):
             target = td_target(
                 b.reward, b.discount, self.value_network(b.next_obs, b.goal), self.config.gamma, self.config.target_clip
             )
-        q = self.critic(b.obs, b.goal, b.action)  # (2, B)
-        loss = (q - target).square().mean()
-        return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
+        return self.regress(b, target)
 
     def awr_loss(
         self, b: Batch, advantage: Float[Tensor, " B"]

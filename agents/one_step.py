@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, Card, CriticConfig
+from agents.agent import ActorCritic, Card, CriticConfig
 from agents.networks import GaussianPolicy
 from agents.operations import exp_weights, polyak, td_target
 from goals.batch import Snippet
@@ -32,7 +32,7 @@ class OneStepConfig(CriticConfig):
     """fixed std of the Gaussian policy; 0: learned"""
 
 
-class OneStep(Agent):
+class OneStep(ActorCritic):
     """One-step policy improvement on a SARSA critic, goal-conditioned. Its updates take snippets of two."""
 
     card = Card(
@@ -84,9 +84,3 @@ class OneStep(Agent):
         self.descend("policy", policy_loss)
         polyak(self.target_critic.parameters(), self.critic.parameters(), self.config.target_rate)
         return critic_metrics | policy_metrics
-
-    @torch.no_grad()
-    def value(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, " B"]:
-        """min Q(s, E pi(s, g), g)."""
-        obs, goal = self.scaled(obs, goal)
-        return self.critic(obs, goal, self.policy(obs, goal)).amin(0)

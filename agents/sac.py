@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, Card, CriticConfig
+from agents.agent import ActorCritic, Card, CriticConfig
 from agents.networks import Dual, SquashedGaussianPolicy
 from agents.operations import polyak, td_target
 from goals.batch import Batch
@@ -38,7 +38,7 @@ class SACConfig(CriticConfig):
     """LayerNorm in Q"""
 
 
-class SAC(Agent):
+class SAC(ActorCritic):
     """Soft actor-critic, goal-conditioned."""
 
     card = Card(
@@ -75,9 +75,7 @@ class SAC(Agent):
             action, log_prob = self.policy.draw(b.next_obs, b.goal, self.noise_like(b.action))
             soft = self.target_critic(b.next_obs, b.goal, action).amin(0) - self.temperature() * log_prob
             target = td_target(b.reward, b.discount, soft, self.config.gamma, self.config.target_clip)
-        q = self.critic(b.obs, b.goal, b.action)  # (2, B)
-        loss = (q - target).square().mean()
-        return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
+        return self.regress(b, target)
 
     def policy_loss(self, b: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, " B"], dict[str, Tensor]]:
         """Soft policy improvement and cloning; also the log densities of its own actions."""
@@ -99,9 +97,3 @@ class SAC(Agent):
             self.descend("temperature", self.temperature.loss(-log_prob - self.least_entropy))
         polyak(self.target_critic.parameters(), self.critic.parameters(), self.config.target_rate)
         return critic_metrics | policy_metrics | {"temperature": self.temperature()}
-
-    @torch.no_grad()
-    def value(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, " B"]:
-        """min Q(s, tanh E pi(s, g), g)."""
-        obs, goal = self.scaled(obs, goal)
-        return self.critic(obs, goal, self.policy(obs, goal)).amin(0)

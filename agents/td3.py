@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.agent import Agent, Card
+from agents.agent import ActorCritic, Card, with_target
 from agents.networks import DeterministicPolicy
 from agents.operations import polyak, td_target
 from goals.batch import Batch
@@ -65,7 +65,7 @@ class TD3Config:
         return len(self.hidden)
 
 
-class TD3(Agent):
+class TD3(ActorCritic):
     """Twin delayed DDPG, goal-conditioned.
 
     Its config is a TD3Config, or another with its fields and `layers`, `policy_layers`.
@@ -83,10 +83,9 @@ class TD3(Agent):
     def build(self) -> None:
         c = self.config
         self.critic, self.target_critic = self.critics()
-        self.policy, self.target_policy = (
-            DeterministicPolicy(self.trunk(), self.action_dim, c.hidden, c.policy_layers, c.exploration_noise) for _ in range(2)
+        self.policy, self.target_policy = with_target(
+            lambda: DeterministicPolicy(self.trunk(), self.action_dim, c.hidden, c.policy_layers, c.exploration_noise)
         )
-        self.target_policy.requires_grad_(False).load_state_dict(self.policy.state_dict())
 
     def optimise(self) -> None:
         self.add_optimizer("critic", self.critic, self.config.learning_rate)
@@ -107,9 +106,7 @@ class TD3(Agent):
     def critic_loss(self, b: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Mean squared Bellman error of both critics."""
         target = self.target(b)
-        q = self.critic(b.obs, b.goal, b.action)  # (2, B)
-        loss = (q - target).square().mean()
-        return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
+        return self.regress(b, target)
 
     def policy_loss(self, b: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """-Q_1 of the policy's action: the deterministic policy gradient."""
@@ -132,9 +129,3 @@ class TD3(Agent):
             metrics |= policy_metrics
             polyak(self.targets, self.sources, self.config.target_rate)
         return metrics
-
-    @torch.no_grad()
-    def value(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, " B"]:
-        """min Q(s, pi(s, g), g)."""
-        obs, goal = self.scaled(obs, goal)
-        return self.critic(obs, goal, self.policy(obs, goal)).amin(0)

@@ -5,7 +5,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from agents.agent import Agent, AgentConfig, Card
+from agents.agent import Agent, Card, CriticConfig
 from agents.registry import AGENTS
 from imagoal.disk import write_atomic
 
@@ -29,13 +29,14 @@ def page() -> str:
 def row(name: str, agent: type[Agent]) -> str:
     """An agent's line of the table."""
     card: Card = agent.card
-    cells = [getattr(card, field) for field in COLUMNS]
-    return f"| `{name}` | " + " | ".join(cell.replace("||", "\\|\\|") for cell in cells) + f" | [{Path(inspect.getfile(agent)).name}](../agents/{Path(inspect.getfile(agent)).name}) |"
+    file = Path(inspect.getfile(agent)).name
+    cells = [getattr(card, field).replace("||", "\\|\\|") for field in COLUMNS]
+    return f"| `{name}` | {' | '.join(cells)} | [{file}](../agents/{file}) |"
 
 
 def own(name: str, config: type) -> str:
     """What an agent has beyond what all share, with its defaults."""
-    shared = {field.name for field in fields(AgentConfig)} | {"gamma", "target_rate", "target_clip", "layers", "layer_norm"}
+    shared = {field.name for field in fields(CriticConfig)}
     mine = [f"`{field.name}` {getattr(config(), field.name)!r}".replace("'", "") for field in fields(config) if field.name not in shared]
     return f"- `{name}`: {', '.join(mine) or 'none'}"
 

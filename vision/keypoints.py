@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vision.networks import KERNELS, REDUCTION, STRIDES, channels_last, widths
+from vision.networks import STRIDES, channels_last, convolutions, widths
 
 HELD_LOG_VAR = -4.0  # of the posterior while the encoder is held and its means have variance 1, and where it begins after
 
@@ -36,14 +36,14 @@ class KeypointEncoder(nn.Module):
 
     def __init__(self, image_size: int, channels: int, latents: int, hidden: int, inputs: int = 3) -> None:
         super().__init__()
-        (a, b, c), (k1, k2, k3), (s1, s2, s3) = widths(channels), KERNELS, STRIDES
-        self.first = nn.Sequential(nn.Conv2d(inputs, a, k1, s1, k1 // 2), nn.ReLU())
-        self.rest = nn.Sequential(nn.Conv2d(a, b, k2, s2, k2 // 2), nn.ReLU(), nn.Conv2d(b, c, k3, s3, k3 // 2), nn.ReLU(), nn.Flatten())
+        a, b, _ = widths(channels)
+        layers, flat = convolutions(image_size, channels, inputs)
+        self.first, self.rest = nn.Sequential(*layers[:2]), nn.Sequential(*layers[2:])
         self.maps = nn.Conv2d(a, b, 3, 1, 1)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(0.3)))
         self.standard = nn.BatchNorm1d(2 * b, affine=False)
         last = nn.Linear(hidden, 2 * latents)
-        self.hidden = nn.Sequential(nn.Linear(c * (image_size // REDUCTION) ** 2 + 2 * b, hidden), nn.ReLU(), last)
+        self.hidden = nn.Sequential(nn.Linear(flat + 2 * b, hidden), nn.ReLU(), last)
         self.direct = nn.Linear(2 * b, 2 * latents)
         self.unit = nn.BatchNorm1d(latents, affine=False)
         nn.init.zeros_(last.weight)

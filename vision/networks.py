@@ -75,13 +75,18 @@ def widths(channels: int) -> tuple[int, int, int]:
 
 def down(image_size: int, channels: int, outputs: int, hidden: int, inputs: int = 3) -> nn.Sequential:
     """Pictures (B, inputs, S, S) to (B, outputs): three convolutions, a hidden layer, a linear one."""
+    layers, flat = convolutions(image_size, channels, inputs)
+    return channels_last(nn.Sequential(*layers, nn.Linear(flat, hidden), nn.ReLU(), nn.Linear(hidden, outputs)))
+
+
+def convolutions(image_size: int, channels: int, inputs: int) -> tuple[list[nn.Module], int]:
+    """The three convolutions with their ReLUs and the flattening behind them, and how many numbers come out."""
     layers: list[nn.Module] = []
     before = inputs
     for after, kernel, stride in zip(widths(channels), KERNELS, STRIDES, strict=True):
         layers += [nn.Conv2d(before, after, kernel, stride, (kernel - 1) // 2), nn.ReLU()]
         before = after
-    flat = before * (image_size // REDUCTION) ** 2
-    return channels_last(nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, hidden), nn.ReLU(), nn.Linear(hidden, outputs)))
+    return [*layers, nn.Flatten()], before * (image_size // REDUCTION) ** 2
 
 
 class Up(nn.Module):
