@@ -280,8 +280,17 @@ class Critic(nn.Module):
         return self.head.each(self.trunk(obs, goal), actions).squeeze(3)  # type: ignore[no-any-return]
 
 
+def policy_head(trunk: Trunk, hidden: int | Sequence[int], layers: int, outputs: int) -> nn.Sequential:
+    """An MLP behind a trunk, whose last layer starts small, so that no tanh behind it saturates at first."""
+    head = mlp(trunk.features, hidden, layers, outputs)
+    with torch.no_grad():
+        for parameter in head[-1].parameters():
+            parameter.mul_(0.1)
+    return head
+
+
 class DeterministicPolicy(nn.Module):
-    """tanh(MLP): actions in (-1, 1). The last layer starts small, so that no unit saturates at first.
+    """tanh(MLP): actions in (-1, 1).
 
     Args: trunk; action_dim; hidden, layers of the MLP; noise: std of the white noise of `sample`.
     """
@@ -289,10 +298,7 @@ class DeterministicPolicy(nn.Module):
     def __init__(self, trunk: Trunk, action_dim: int, hidden: int | Sequence[int], layers: int, noise: float = 0.0):
         super().__init__()
         self.trunk, self.noise = trunk, noise
-        self.head = mlp(trunk.features, hidden, layers, action_dim)
-        with torch.no_grad():
-            for parameter in self.head[-1].parameters():
-                parameter.mul_(0.1)
+        self.head = policy_head(trunk, hidden, layers, action_dim)
 
     def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "B a"]:
         return torch.tanh(self.head(self.trunk(obs, goal)))
@@ -353,10 +359,7 @@ class SquashedGaussianPolicy(nn.Module):
     def __init__(self, trunk: Trunk, action_dim: int, hidden: int, layers: int):
         super().__init__()
         self.trunk = trunk
-        self.head = mlp(trunk.features, hidden, layers, 2 * action_dim)
-        with torch.no_grad():
-            for parameter in self.head[-1].parameters():
-                parameter.mul_(0.1)
+        self.head = policy_head(trunk, hidden, layers, 2 * action_dim)
 
     def distribution(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> tuple[Float[Tensor, "B a"], Float[Tensor, "B a"]]:
         """Mean and std before the squashing."""

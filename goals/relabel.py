@@ -5,6 +5,7 @@ The mixture is five fractions (RIG: 10% original / 50% prior / 40% future; VAL: 
 are uniform, so the order within a batch carries no information.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -78,7 +79,23 @@ def future_rows(
     return rows + torch.minimum(offset, room)
 
 
-class HindsightSampler:
+class Sampler(ABC):
+    """Where an agent's batches come from."""
+
+    @abstractmethod
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        """A batch of `size` loose transitions."""
+
+    @abstractmethod
+    def snippets(self, size: int, length: int, generator: torch.Generator) -> Snippet:
+        """`size` pieces of `length` transitions in a row."""
+
+    def draw(self, size: int, length: int, generator: torch.Generator) -> Batch | Snippet:
+        """What an agent's `update` takes: `snippets` of its `length`, or with 0 a `sample`."""
+        return self.snippets(size, length, generator) if length else self.sample(size, generator)
+
+
+class HindsightSampler(Sampler):
     """Replay + mixture + reward -> Batch.
 
     A batch's memory is reused: it is valid until the next call with the same size (`Batch.clone` keeps one).
@@ -143,10 +160,6 @@ class HindsightSampler:
         batch.discount.fill_(1.0)
         if self.done_on_reach and isinstance(self.reward, SuccessReward):
             batch.discount.sub_(self.reward.reached(batch.next_obs[:, :z], batch.goal).float())
-
-    def draw(self, size: int, length: int, generator: torch.Generator) -> Batch | Snippet:
-        """What an agent's `update` takes: `snippets` of its `length`, or with 0 a `sample`."""
-        return self.snippets(size, length, generator) if length else self.sample(size, generator)
 
     def snippets(self, size: int, length: int, generator: torch.Generator) -> Snippet:
         """`size` pieces of `length` transitions in a row, whose first ones are drawn and relabeled as `sample`'s; new memory each time."""
@@ -225,7 +238,7 @@ class HindsightSampler:
         self._checked = self.replay.version, Mixture(**asdict(self.mixture))
 
 
-class MixedSampler:
+class MixedSampler(Sampler):
     """Two samplers, such as offline and online experience, in one batch.
 
     Args: first, second; share in [0, 1]: the second's part of a batch (PTP: 0.6 online). `share` may be assigned.
@@ -256,7 +269,3 @@ class MixedSampler:
         second = round(self.share * size)
         parts = [sampler.snippets(n, length, generator) for sampler, n in ((self.first, size - second), (self.second, second)) if n]
         return parts[0] if len(parts) == 1 else Snippet(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
-
-    def draw(self, size: int, length: int, generator: torch.Generator) -> Batch | Snippet:
-        """What an agent's `update` takes: `snippets` of its `length`, or with 0 a `sample`."""
-        return self.snippets(size, length, generator) if length else self.sample(size, generator)
