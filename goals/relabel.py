@@ -103,21 +103,31 @@ class HindsightSampler(Sampler):
     Args:
         replay: where transitions come from.
         mixture: fractions by kind.
-        reward: (next_latent (B, z), goal (B, z)) -> (B,).
+        reward: (next_latent (B, z), goal (B, z)) -> (B,); None: the rewards and terminals that are stored, which a goal in
+            hindsight would make wrong, so that the mixture can only be of original ones (or the replay has no latents:
+            one task, without goals).
         pool: (S, K, cells) imagined goals in the replay's stored form (codes, or latents for a replay without codes): K for
             each scene or episode; an episode's `pool` index says which row of S is its own.
         done_on_reach: discount 0 where reached. Raises ValueError for a reward without `reached`.
     """
 
     def __init__(
-        self, replay: Replay, mixture: Mixture, reward: Reward, pool: Tensor | None = None, done_on_reach: bool = False
+        self,
+        replay: Replay,
+        mixture: Mixture,
+        reward: Reward | None,
+        pool: Tensor | None = None,
+        done_on_reach: bool = False,
     ):
         if mixture.random_scope not in ("scene", "buffer"):
             raise ValueError(f"random_scope must be scene or buffer, got {mixture.random_scope!r}")
         if not 0.0 < mixture.future_discount <= 1.0:
             raise ValueError(f"future_discount must lie in (0, 1], got {mixture.future_discount}")
         if done_on_reach and not isinstance(reward, SuccessReward):
-            raise ValueError(f"done_on_reach: {type(reward).__name__} has no notion of success")
+            kind = "stored rewards have" if reward is None else f"{type(reward).__name__} has"
+            raise ValueError(f"done_on_reach: {kind} no notion of success")
+        if reward is None and replay.latent_dim and any(getattr(mixture, k) for k in KINDS if k != "original"):
+            raise ValueError("stored rewards are of original goals: set mixture.original to 1 and the others to 0")
         self.replay, self.mixture, self.reward, self.done_on_reach = replay, mixture, reward, done_on_reach
         self._buffers: dict[int, Batch] = {}
         self._checked: tuple[int, Mixture] | None = None
@@ -155,7 +165,15 @@ class HindsightSampler(Sampler):
             replay.write_latent(replay.codes.index_select(0, at), out[:, :z])
             out[:, z:] = replay.proprio.index_select(0, at)
         torch.index_select(replay.action, 0, rows, out=batch.action)
-        replay.write_latent(self.goal_codes(rows, generator), batch.goal)
+        slot = replay.slot(rows)
+        torch.index_select(replay.episode_scene, 0, slot, out=batch.task)
+        torch.index_select(replay.episode_demo, 0, slot, out=batch.demo)
+        if z:
+            replay.write_latent(self.goal_codes(rows, generator), batch.goal)
+        if self.reward is None:
+            torch.index_select(replay.reward, 0, rows, out=batch.reward)
+            torch.sub(1.0, replay.terminal.index_select(0, rows), out=batch.discount)
+            return
         batch.reward.copy_(self.reward(batch.next_obs[:, :z], batch.goal))
         batch.discount.fill_(1.0)
         if self.done_on_reach and isinstance(self.reward, SuccessReward):
@@ -174,13 +192,18 @@ class HindsightSampler(Sampler):
         valid = rows[:, :-1] < last
         obs = replay.observation(rows.flatten()).view(size, length + 1, -1)
         action = replay.action[rows[:, :-1].flatten()].view(size, length, -1)
-        goal = replay.decode_codes(self.goal_codes(first, generator))
+        goal = replay.decode_codes(self.goal_codes(first, generator)) if z else obs.new_empty(size, 0)
+        slot = replay.slot(first)
+        task, demo = replay.episode_scene[slot], replay.episode_demo[slot]
+        if self.reward is None:
+            reward, discount = replay.reward[rows[:, :-1]] * valid, 1.0 - replay.terminal[rows[:, :-1]]
+            return Snippet(obs, action, reward, discount, valid, goal, task, demo)
         after, aims = obs[:, 1:, :z].flatten(0, 1), goal[:, None].expand(-1, length, -1).flatten(0, 1)
         reward = self.reward(after, aims).view(size, length) * valid
         discount = torch.ones_like(reward)
         if self.done_on_reach and isinstance(self.reward, SuccessReward):
             discount -= self.reward.reached(after, aims).float().view(size, length)
-        return Snippet(obs, action, reward, discount, valid, goal)
+        return Snippet(obs, action, reward, discount, valid, goal, task, demo)
 
     def goal_codes(self, rows: Int[Tensor, " n"], generator: torch.Generator) -> Tensor:
         """Stored form (n, cells) of one goal per transition row: blocks by kind, in the order of `KINDS`."""
@@ -217,7 +240,7 @@ class HindsightSampler(Sampler):
         if self._checked == (self.replay.version, self.mixture):
             return
         live = self.replay.live_slots()
-        if self.mixture.original > 0 and not bool(self.replay.episode_has_goal[live].all()):
+        if self.replay.latent_dim and self.mixture.original > 0 and not bool(self.replay.episode_has_goal[live].all()):
             lacking = int((~self.replay.episode_has_goal[live]).sum())
             raise ValueError(
                 f"mixture.original is {self.mixture.original}, but {lacking} of {len(live)} episodes were stored "

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from goals.lookup import Lookup, writer
 
-ROW_COLUMNS = ("codes", "proprio", "action", "start", "end", "episode", "transition")
-EPISODE_COLUMNS = ("episode_start", "episode_end", "episode_scene", "episode_pool", "episode_has_goal", "episode_goal")
+ROW_COLUMNS = ("codes", "proprio", "action", "reward", "terminal", "start", "end", "episode", "transition")
+EPISODE_COLUMNS = (
+    "episode_start", "episode_end", "episode_scene", "episode_pool", "episode_demo", "episode_has_goal", "episode_goal"
+)  # fmt: skip
 
 
 class Replay:
@@ -44,6 +46,7 @@ class Replay:
         self.codes = torch.zeros(capacity, cells, dtype=self.dtype, device=device)
         self.proprio = torch.zeros(capacity, proprio_dim, device=device)
         self.action = torch.zeros(capacity, action_dim, device=device)
+        self.reward, self.terminal = (torch.zeros(capacity, device=device) for _ in range(2))
         self.start, self.end, self.episode, self.transition = (
             torch.zeros(capacity, dtype=torch.int32, device=device) for _ in range(4)
         )
@@ -80,12 +83,17 @@ class Replay:
         goal: Tensor | None = None,
         scene: int = 0,
         pool: int | None = None,
+        reward: Tensor | None = None,
+        terminal: bool = False,
+        demo: bool = False,
     ) -> int:
         """Append one episode of T >= 2 rows (the last is its final observation); returns its id.
 
         Args: codes (T, cells); proprio (T, p); action (T, a) with an unused last row, or (T - 1, a); goal (cells,) the goal
-        it was collected for; scene id; pool: its row in the sampler's pool of imagined goals (default: the scene).
-        Raises ValueError where shapes, the length or the range of the codes do not fit.
+        it was collected for; scene or task id; pool: its row in the sampler's pool of imagined goals (default: the scene);
+        reward (T - 1,) of an environment, for samplers that do not make their own; terminal: whether it ended there, rather than
+        at a time limit; demo: whether it is a demonstration.
+        Raises ValueError where shapes, the length or the range of the codes do not fit, or a reward is not finite.
         """
         rows = codes.shape[0]
         self._check("codes", codes, (rows, self.cells))
@@ -93,6 +101,10 @@ class Replay:
         self._check("action", action, (rows if action.shape[0] == rows else rows - 1, self.action_dim))
         if goal is not None:
             self._check("goal", goal, (self.cells,))
+        if reward is not None:
+            self._check("reward", reward, (rows - 1,))
+            if not bool(torch.isfinite(reward).all()):
+                raise ValueError("rewards of an episode hold numbers that are not finite")
         if not 2 <= rows <= self.capacity:
             raise ValueError(f"an episode needs 2 to {self.capacity} (the capacity) rows, got {rows}")
         start = self._make_room(rows)
@@ -102,6 +114,10 @@ class Replay:
         self.action[here] = 0.0
         self.action[start : start + action.shape[0]] = action
         self.action[start + rows - 1] = 0.0
+        self.reward[here] = self.terminal[here] = 0.0
+        if reward is not None:
+            self.reward[start : start + rows - 1] = reward
+        self.terminal[start + rows - 2] = float(terminal)
         self.start[here], self.end[here], self.episode[here] = start, start + rows, self.next_episode
         offset = torch.arange(rows - 1, device=self.device, dtype=torch.int32)
         ring = (offset + (self.first_transition + self.transitions) % self.capacity) % self.capacity
@@ -112,6 +128,7 @@ class Replay:
         self.episode_start[slot], self.episode_end[slot] = start, start + rows
         self.episode_scene[slot] = scene
         self.episode_pool[slot] = scene if pool is None else pool
+        self.episode_demo[slot] = demo
         self.episode_has_goal[slot] = goal is not None
         self.episode_goal[slot] = 0 if goal is None else self._stored(goal)
         self.transitions += rows - 1
@@ -308,7 +325,9 @@ class Replay:
         self.episode_start, self.episode_end, self.episode_scene, self.episode_pool = (
             torch.zeros(slots, dtype=torch.int64, device=self.device) for _ in range(4)
         )
-        self.episode_has_goal = torch.zeros(slots, dtype=torch.bool, device=self.device)
+        self.episode_demo, self.episode_has_goal = (
+            torch.zeros(slots, dtype=torch.bool, device=self.device) for _ in range(2)
+        )
         self.episode_goal = torch.zeros(slots, self.cells, dtype=self.dtype, device=self.device)
 
     def _grow_episodes(self) -> None:

@@ -63,6 +63,8 @@ def random_snippet(length: int, size: int = 16, seed: int = 0) -> Snippet:
         discount=torch.ones(size, length),
         valid=valid,
         goal=torch.randn(size, GOAL, generator=g),
+        task=torch.zeros(size, dtype=torch.int64),
+        demo=torch.zeros(size, dtype=torch.bool),
     )
 
 
@@ -74,7 +76,7 @@ def batch_for(agent: Agent, seed: int = 0) -> Any:
 def random_batch(size: int = 16, seed: int = 0) -> Batch:
     """A batch of noise with rewards -1 and 0."""
     g = torch.Generator().manual_seed(seed)
-    return Batch(
+    return Batch.of(
         obs=torch.randn(size, OBS, generator=g),
         action=torch.rand(size, ACTION, generator=g) * 2 - 1,
         reward=(torch.rand(size, generator=g) < 0.3).float() - 1,

@@ -32,7 +32,8 @@ def chain(length: int) -> Snippet:
     one_hot = torch.eye(STATES)
     goal = one_hot[torch.full((n,), STATES - 1)]
     whole = torch.ones(n, length, dtype=torch.bool)
-    return Snippet(one_hot[torch.stack(state, 1)], torch.stack(actions, 1)[..., None], reward, whole.float(), whole, goal)
+    one = torch.zeros(n, dtype=torch.int64)
+    return Snippet(one_hot[torch.stack(state, 1)], torch.stack(actions, 1)[..., None], reward, whole.float(), whole, goal, one, one.bool())
 
 
 def behaviour_value() -> Tensor:
@@ -106,7 +107,7 @@ def near_three_tenths(size: int = 256) -> Batch:
     g = torch.Generator().manual_seed(0)
     obs, goal = torch.randn(size, 2, generator=g), torch.randn(size, 2, generator=g)
     action = 0.3 + 0.05 * torch.randn(size, 1, generator=g)
-    return Batch(obs, action, torch.zeros(size), torch.ones(size), obs, goal)
+    return Batch.of(obs, action, torch.zeros(size), torch.ones(size), obs, goal)
 
 
 def rising(agent: Any, updates: int) -> Tensor:

@@ -17,7 +17,7 @@ def chain_batch() -> Batch:
     state, right = torch.arange(2 * STATES) // 2, torch.arange(2 * STATES) % 2
     nxt = (state + 2 * right - 1).clamp(0, STATES - 1)
     one_hot = torch.eye(STATES)
-    return Batch(
+    return Batch.of(
         obs=one_hot[state],
         action=(2.0 * right - 1)[:, None],
         reward=(nxt == STATES - 1).float() - 1,
@@ -62,7 +62,7 @@ def bandit_batch(size: int, g: torch.Generator) -> Batch:
     """One state, one step: actions U(-1, 1), reward -0.5 - (a - 0.5)^2, no continuation."""
     action = torch.rand(size, 1, generator=g) * 2 - 1
     still = torch.zeros(size, 1)
-    return Batch(still, action, -0.5 - (action[:, 0] - 0.5).square(), torch.zeros(size), still, still)
+    return Batch.of(still, action, -0.5 - (action[:, 0] - 0.5).square(), torch.zeros(size), still, still)
 
 
 @pytest.mark.parametrize("weights", ["softmax", "exp"])

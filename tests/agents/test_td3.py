@@ -47,12 +47,12 @@ def noise_batch(size: int = 32, obs: int = 3, seed: int = 0) -> Batch:
     g = torch.Generator().manual_seed(seed)
     rows = [torch.randn(size, obs, generator=g) for _ in range(3)]
     action = torch.rand(size, 2, generator=g) * 2 - 1
-    return Batch(rows[0], action, -rows[1].norm(dim=1), torch.ones(size), rows[1], rows[2])
+    return Batch.of(rows[0], action, -rows[1].norm(dim=1), torch.ones(size), rows[1], rows[2])
 
 
 def test_targets_by_hand() -> None:
     """Without smoothing, y = r + .9 d min(s' + 10 a', s' + 20 a' - 2): at a' = .1 it is min(1, 0), at a' = .5 min(5, 8)."""
-    batch = Batch(torch.zeros(3, 1), torch.zeros(3, 1), torch.tensor([-1.0, -2.0, -3.0]), torch.tensor([1.0, 1.0, 0.0]),
+    batch = Batch.of(torch.zeros(3, 1), torch.zeros(3, 1), torch.tensor([-1.0, -2.0, -3.0]), torch.tensor([1.0, 1.0, 0.0]),
                   torch.tensor([[0.0], [4.0], [4.0]]), torch.zeros(3, 1))  # fmt: skip
     agent = TD3(TD3Config(gamma=0.9, target_noise=0.0, hidden=(4, 4)), 1, 1, 1)
     agent.target_critic = LinearQ()  # type: ignore[assignment]
@@ -66,7 +66,7 @@ def test_targets_by_hand() -> None:
 
 def test_target_smoothing_is_noise_of_its_std_clipped_and_so_is_the_action() -> None:
     n = 20_000
-    batch = Batch(*[torch.zeros(n, 1)] * 2, torch.zeros(n), torch.ones(n), *[torch.zeros(n, 1)] * 2)
+    batch = Batch.of(*[torch.zeros(n, 1)] * 2, torch.zeros(n), torch.ones(n), *[torch.zeros(n, 1)] * 2)
 
     def smoothed(std: float, clip: float, action: float) -> Tensor:
         """The smoothed actions, read back from a critic that is the action."""
@@ -149,7 +149,7 @@ def test_td3_finds_the_best_action_of_a_bandit_and_its_value() -> None:
             torch.rand(128, 1, generator=g) * 1.6 - 0.8,
             torch.zeros(128, 1),
         )
-        agent.update(Batch(still, action, -0.5 - (action - goal)[:, 0].square(), torch.zeros(128), still, goal))
+        agent.update(Batch.of(still, action, -0.5 - (action - goal)[:, 0].square(), torch.zeros(128), still, goal))
     goals = torch.tensor([[-0.7], [0.0], [0.7]])
     assert torch.allclose(agent.act(torch.zeros(3, 1), goals), goals, atol=0.1)
     assert torch.allclose(agent.value(torch.zeros(3, 1), goals), torch.full((3,), -0.5), atol=0.1)

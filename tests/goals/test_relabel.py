@@ -55,7 +55,9 @@ def test_each_kind_of_goal_comes_from_where_it_should() -> None:
         assert (batch.reward[following] == 0).all() and (batch.discount == 1).all()
         distance = (batch.next_obs[:, :2] - batch.goal).norm(dim=1)
         assert torch.equal(batch.reward, (distance <= 0.5).float() - 1)  # judged on the next state
-        assert all(column.is_contiguous() and column.dtype == torch.float32 for column in batch)
+        assert torch.equal(batch.task.float(), batch.obs[:, 1]) and not batch.demo.any()
+        assert all(column.is_contiguous() for column in batch)
+        assert all(column.dtype == torch.float32 for name, column in zip(batch._fields, batch, strict=True) if name not in ("task", "demo"))
 
 
 def test_random_goals_may_come_from_the_whole_buffer() -> None:
@@ -211,3 +213,50 @@ def test_draw_gives_what_an_agent_takes() -> None:
     assert isinstance(first.draw(8, 3, g), Snippet)
     with pytest.raises(ValueError, match="at least 1 transition"):
         first.snippets(8, 0, g)
+
+
+def rewarded(goals: bool) -> Replay:
+    """Six episodes of four transitions, reward 10 * episode + time; the odd ones are demonstrations and end in a terminal; observations (episode, time)."""
+    replay = Replay(100, 1 if goals else 0, 2, 1)
+    for e in range(6):
+        proprio = torch.stack([torch.full((5,), float(e)), torch.arange(5.0)], 1)
+        codes = proprio[:, 1:] if goals else proprio[:, :0]
+        goal = torch.full((1,), 100.0 + e) if goals else None
+        replay.add_episode(codes, proprio, torch.rand(5, 1), goal=goal, scene=e % 2, reward=10.0 * e + torch.arange(4.0), terminal=bool(e % 2), demo=bool(e % 2))
+    return replay
+
+
+@pytest.mark.parametrize("goals", [False, True])
+def test_stored_rewards_terminals_and_demonstrations_come_with_their_transitions(goals: bool) -> None:
+    sampler = HindsightSampler(rewarded(goals), Mixture(original=1.0, future=0.0), None)
+    batch = sampler.sample(500, torch.Generator().manual_seed(0))
+    episode, time = batch.obs[:, -2], batch.obs[:, -1]
+    assert batch.goal.shape == (500, int(goals)) and (not goals or torch.equal(batch.goal[:, 0], 100 + episode))
+    assert torch.equal(batch.reward, 10 * episode + time)
+    ends = (episode % 2 == 1) & (time == 3)
+    assert torch.equal(batch.discount, 1 - ends.float()) and ends.any()
+    assert torch.equal(batch.demo, episode % 2 == 1) and torch.equal(batch.task.float(), episode % 2)
+    pieces = sampler.snippets(500, 3, torch.Generator().manual_seed(0))
+    steps = pieces.obs[:, 0, -1:] + torch.arange(3)
+    assert torch.equal(pieces.valid, steps < 4)
+    assert torch.equal(pieces.reward, (10 * pieces.obs[:, :1, -2] + steps) * pieces.valid)
+    odd = pieces.obs[:, :1, -2] % 2 == 1
+    assert torch.equal(pieces.discount[pieces.valid], (1 - (odd & (steps == 3)).float())[pieces.valid])
+    assert torch.equal(pieces.first().demo, odd[:, 0])
+
+
+def test_stored_rewards_are_of_original_goals_only() -> None:
+    with pytest.raises(ValueError, match=r"set mixture\.original to 1"):
+        HindsightSampler(rewarded(True), Mixture(original=0.5, future=0.5), None)
+    with pytest.raises(ValueError, match="stored rewards have no notion"):
+        HindsightSampler(rewarded(True), Mixture(original=1.0, future=0.0), None, done_on_reach=True)
+
+
+def test_rewards_of_an_episode_that_drops_out_leave_nothing_behind() -> None:
+    replay = Replay(5, 0, 1, 1)
+    replay.add_episode(torch.zeros(5, 0), torch.zeros(5, 1), torch.zeros(5, 1), reward=torch.full((4,), 7.0), terminal=True, demo=True)
+    replay.add_episode(torch.zeros(5, 0), torch.zeros(5, 1), torch.zeros(5, 1))
+    batch = HindsightSampler(replay, Mixture(), None).sample(50, torch.Generator().manual_seed(0))
+    assert not batch.reward.any() and (batch.discount == 1).all() and not batch.demo.any()
+    with pytest.raises(ValueError, match="not finite"):
+        replay.add_episode(torch.zeros(3, 0), torch.zeros(3, 1), torch.zeros(3, 1), reward=torch.tensor([0.0, torch.nan]))
