@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -153,6 +154,24 @@ class PixelReward:
         return -self.scale * self.distance(next_latent, goal)
 
 
+class EnvironmentReward:
+    """What a goal environment's own `compute_reward` says of achieved goals. It has no notion of success.
+
+    Args: compute: (achieved goals (B, z), goals (B, z)) -> rewards (B,), NumPy on the CPU.
+    """
+
+    def __init__(self, compute: Callable[[np.ndarray, np.ndarray], np.ndarray]):
+        self.compute = compute
+
+    def distance(self, next_latent: Float[Tensor, "B z"], goal: Float[Tensor, "B z"]) -> Float[Tensor, " B"]:
+        """Euclidean distance of the goals."""
+        return torch.linalg.vector_norm(next_latent - goal, dim=1)
+
+    def __call__(self, next_latent: Float[Tensor, "B z"], goal: Float[Tensor, "B z"]) -> Float[Tensor, " B"]:
+        found = torch.from_numpy(np.asarray(self.compute(next_latent.cpu().numpy(), goal.cpu().numpy()), np.float32))
+        return found.to(goal.device)
+
+
 def lag_distances(replay: Replay, reward: Reward, lag: int, n: int, generator: torch.Generator) -> Float[Tensor, " m"]:
     """Distances, as `reward` measures them, between frames exactly `lag` steps apart in one episode.
 
@@ -181,7 +200,7 @@ class RewardConfig:
     """Which reward, and its threshold: fixed, or calibrated from data where negative."""
 
     kind: str = "sparse"
-    """sparse | dense | mahalanobis | log_prob | pixel | changed_cells"""
+    """sparse | dense | mahalanobis | log_prob | pixel | changed_cells; for data of numbers also environment (its compute_reward) | stored (the data's own)"""
     epsilon: float = -1.0
     """threshold of `sparse` in latent units; negative: calibrate"""
     tolerance: int = -1
@@ -205,11 +224,13 @@ def make_reward(
     precision: Tensor | None = None,
     decode: Callable[[Tensor], Tensor] | None = None,
     pictures: bool = False,
-) -> SparseReward | DenseReward | ChangedCellsReward | MahalanobisReward | PixelReward:
+    compute: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> SparseReward | DenseReward | ChangedCellsReward | MahalanobisReward | PixelReward | EnvironmentReward:
     """The reward a config describes; a negative threshold, or a precision that is not given, is calibrated on `replay`.
 
     Args: precision (z,): of `mahalanobis` and `log_prob`, see `mean_precision`; by default `inverse_variance` of the replay's
-    latents; decode: latents -> pictures, for `pixel`; pictures: the states are pictures, so that `pixel` decodes nothing.
+    latents; decode: latents -> pictures, for `pixel`; pictures: the states are pictures, so that `pixel` decodes nothing; compute: of
+    `environment`.
     Raises ValueError for an unknown kind, a missing grid shape or decoder, or calibration without replay and generator.
     """
 
@@ -218,6 +239,12 @@ def make_reward(
             raise ValueError(f"reward {config.kind}: calibrating its threshold needs a replay and a generator")
         return calibrate_epsilon(lag_distances(replay, probe, config.lag, samples, generator), config.quantile)
 
+    if config.kind == "stored":
+        raise ValueError("reward stored: these transitions have no rewards of their own")
+    if config.kind == "environment":
+        if compute is None:
+            raise ValueError("reward environment: there is no environment whose compute_reward could be asked")
+        return EnvironmentReward(compute)
     if config.kind == "dense":
         return DenseReward(config.scale)
     if config.kind == "sparse":
@@ -243,5 +270,5 @@ def make_reward(
         tolerance = config.tolerance if config.tolerance >= 0 else round(threshold(probe))
         return ChangedCellsReward(tolerance, grid_shape, config.delta)
     raise ValueError(
-        f"unknown reward {config.kind!r}: choose sparse, dense, mahalanobis, log_prob, pixel or changed_cells"
+        f"unknown reward {config.kind!r}: choose sparse, dense, mahalanobis, log_prob, pixel, changed_cells, environment or stored"
     )

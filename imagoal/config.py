@@ -123,25 +123,34 @@ class CompareConfig(JobConfig):
 
 @dataclass
 class PretrainConfig(JobConfig):
-    """Learn to reach goals from the collected trajectories alone, before touching a new scene (offline reinforcement learning)."""
+    """Learn from trajectories alone, before touching a scene or an environment (offline reinforcement learning): of pictures, through a latent model, or of numbers."""
 
-    data: str = key("", "the run folder of a collect", required=True)
-    model: str = key("", "the run folder of a train", required=True)
+    data: str = key("", "the run folder of a collect; without a model: a Minari dataset of numbers, its folder or id")
+    model: str = key("", "the run folder of a train (empty: the data are numbers)")
+    env: str = key("", "without a model: Gymnasium id of the environment (empty: the one the dataset names); with no data either an agent that has learned nothing")
+    rewards: str = key("", "without a model: MODULE:FUNCTION of (observations, actions, next observations) that gives the data's rewards anew (empty: its own)")
+    reward_scale: float = key(1.0, "without a model: the data's rewards are multiplied by this")
+    reward_shift: float = key(0.0, "without a model: then this is added")
     agent: Any = group("agent", "the algorithm")
     goals: Any = group("goals", "relabeling, reward and where goals come from")
     proprio: bool = key(True, "the policy reads the hand's own position beside the latent")
     standardise: bool = key(True, "standardise the networks' inputs with the data's mean and spread")
-    updates: int = key(10000, "gradient updates", minimum=1)
+    updates: int = key(10000, "gradient updates", minimum=0)
     batch_size: int = key(256, "transitions in a batch", minimum=1)
     imagined: int = key(8, "imagined goals per scene in the pool of mixture.imagined", minimum=1)
+    evaluate_every: int = key(2000, "without a model: updates between evaluations in the environment (0: only at the end)", minimum=0)
+    evaluation_episodes: int = key(20, "without a model: episodes of an evaluation, by the policy's best guesses, and as many by samples of it", minimum=1)
     checkpoint_every: int = key(500, "updates between checkpoints", minimum=1)
 
 
 @dataclass
 class PracticeConfig(JobConfig):
-    """Practise alone in a scene never seen: imagine goals the scene affords, try them, learn from what happened."""
+    """Practise alone in a scene never seen: imagine goals the scene affords, try them, learn from what happened. With online=true: go on learning in the
+    environment that the data of a policy of numbers are of, from its goals and rewards."""
 
     policy: str = key("", "the run folder of a pretrain (or of an earlier practice)", required=True)
+    online: bool = key(False, "the policy is of numbers: practise in its environment, with the goals and rewards it was pretrained with")
+    keep: str = key("", "with online=true: folder of a Minari dataset to which the practised episodes are added at the end, made where it is missing")
     scene: str = key("held_out/0", "the scene: SPLIT/NUMBER")
     goal_source: str = key(
         "affordance", "where goals come from; none: no attempts, the same updates on the old data", choices=("affordance", "other_scenes", "none")
@@ -151,10 +160,10 @@ class PracticeConfig(JobConfig):
     goals: Any = group("goals", "relabeling of practised episodes; its reward threshold is the pretrain run's")
     episodes: int = key(300, "attempts", minimum=1)
     parallel: int = key(20, "attempts made at once, in copies of the scene", minimum=1)
-    horizon: int = key(25, "steps of one attempt", minimum=2)
-    updates_per_episode: int = key(10, "gradient updates after each attempt", minimum=0)
+    horizon: int = key(0, "steps of one attempt (0: 25, or with online=true the environment's own)", minimum=0)
+    updates_per_episode: int = key(-1, "gradient updates after each attempt (-1: 10, or with online=true one for each step)", minimum=-1)
     batch_size: int = key(256, "transitions in a batch", minimum=1)
-    practised_share: float = key(0.5, "share of a batch that was practised here; the rest is prior data", minimum=0)
+    practised_share: float = key(0.5, "share of a batch that was practised here; the rest is prior data (-1: as much as there is of each)", minimum=-1)
     bc_weight: float = key(-1.0, "cloning weight of the agent while practising, where it has one (negative: leave it)")
     evaluate_every: int = key(5, "rounds of attempts between evaluations (0: only before and after)", minimum=0)
     evaluation_episodes: int = key(100, "attempts at true goals, judged by ground truth, before and after", minimum=1)
@@ -292,10 +301,12 @@ JOBS: dict[str, Job] = {
         "imagoal compare runs/vae runs/ccvae runs/vqvae run=runs/comparison",), positional="runs"),
     "pretrain": Job(PretrainConfig, "offline reinforcement learning on the collected trajectories", (
         "imagoal pretrain data=runs/data model=runs/model",
-        "imagoal pretrain data=runs/data model=runs/model agent=iql agent.expectile=0.8 updates=50000")),
+        "imagoal pretrain data=runs/data model=runs/model agent=iql agent.expectile=0.8 updates=50000",
+        "imagoal pretrain data=runs/maze/data env=PointMaze_Medium-v3 goals=states")),
     "practice": Job(PracticeConfig, "self-supervised practice in a named new scene", (
         "imagoal practice policy=runs/policy scene=held_out/0",
-        "imagoal practice policy=runs/policy scene=held_out/3 episodes=500 goal_source=other_scenes")),
+        "imagoal practice policy=runs/policy scene=held_out/3 episodes=500 goal_source=other_scenes",
+        "imagoal practice policy=runs/maze/policy online=true episodes=200 keep=runs/maze/practised")),
     "rig": Job(RigConfig, "from nothing to reaching goal pictures of a world, by imagined goals", (
         "imagoal rig world=reacher vision.latents=2",
         "imagoal rig experiment=cc_rig world=navigation vision=ccvae_rig vision.latents=2 run=runs/cc_rig",

@@ -198,23 +198,37 @@ class Policy:
     run: Path
 
 
-def pretrain_config(run: str) -> dict[str, Any]:
-    """The configuration of the pretrain run that a policy began as (practice runs are followed back)."""
-    settings = read_config(run)
+def pretrain_run(run: str) -> str:
+    """The pretrain run that a policy began as (practice runs are followed back). Raises UserError where there is none."""
+    settings, root = read_config(run), run
     while settings["job"] == "practice":
-        settings = read_config(settings["policy"])
+        root = settings["policy"]
+        settings = read_config(root)
     if settings["job"] != "pretrain":
         raise UserError(f"policy: {run} is the run of a {settings['job']}; name the run of an imagoal pretrain or practice.")
+    return root
+
+
+def pretrain_config(run: str) -> dict[str, Any]:
+    """The configuration of the pretrain run that a policy of pictures began as."""
+    settings = read_config(pretrain_run(run))
+    if not settings["model"]:
+        raise UserError(f"policy: {run} is of numbers, not of pictures; go on with it by: imagoal practice policy={run} online=true")
     return settings
 
 
 def make_agent(name: str, config: Any, eyes: Sight, action_dim: int, device: torch.device, read_context: bool = True) -> Agent:
     """A fresh agent that sees so, the scene's numbers of a latent too or not. Raises ValueError where its encoder needs a grid and the latent is flat."""
-    obs_dim = eyes.latent_dim + (2 if eyes.proprio else 0)
+    return build_agent(name, config, eyes.latent_dim + (2 if eyes.proprio else 0), eyes.latent_dim, action_dim, getattr(getattr(eyes, "model", None), "grid_shape", None),
+                       device, 0 if read_context else eyes.latent_dim - eyes.context_dim)  # fmt: skip
+
+
+def build_agent(
+    name: str, config: Any, obs_dim: int, goal_dim: int, action_dim: int, grid_shape: tuple[int, int, int] | None, device: torch.device, reads: int = 0
+) -> Agent:
+    """A fresh agent by the name of its group's file. Raises ValueError where its config does not fit."""
     build: Any = AGENTS[name][0]
-    agent: Agent = build(config, obs_dim, eyes.latent_dim, action_dim, getattr(getattr(eyes, "model", None), "grid_shape", None), device,
-                         reads=0 if read_context else eyes.latent_dim - eyes.context_dim)  # fmt: skip
-    return agent
+    return build(config, obs_dim, goal_dim, action_dim, grid_shape, device, reads=reads)  # type: ignore[no-any-return]
 
 
 def load_policy(run: str, device: torch.device) -> Policy:

@@ -18,6 +18,7 @@ from goals.relabel import HindsightSampler, MixedSampler
 from goals.replay import Replay
 from goals.rewards import ChangedCellsReward, SparseReward
 from goals.samplers import pick_novel
+from imagoal import online
 from imagoal.compose import own
 from imagoal.config import PracticeConfig
 from imagoal.errors import UserError, explained
@@ -59,10 +60,15 @@ def main(config: PracticeConfig) -> None:
     """Practise, or continue; leaves the checkpoint `policy`, films, report.html and result.json."""
     if config.episodes % config.parallel:
         raise UserError(f"episodes={config.episodes} must be a multiple of parallel={config.parallel}.")
+    settings = online.checked(config)
+    if config.online:
+        online.main(config)
+        return
     run = RunFolder("practice", config)
     if run.done:
         print(f"practice: already done, see {run.path}")
         return
+    config = settings
     began = time.monotonic()
     gym = open_gym(config, run, pick_device(config.device))
     before = judge(config, gym)
