@@ -141,10 +141,11 @@ class Agent(nn.Module):
         The latent part of observation and goal gets *one* shift per dimension and one common scale, so that differences
         between the two keep their meaning.
         """
-        both = torch.cat([obs[:, : self.goal_dim], goal])
-        mean, spread = both.mean(0), both.std(0).square().mean().sqrt().clamp(min=floor)
-        self.goal_scale.fill_(1.0 / spread)
-        self.goal_shift.copy_(-mean / spread)
+        if self.goal_dim:
+            both = torch.cat([obs[:, : self.goal_dim], goal])
+            mean, spread = both.mean(0), both.std(0).square().mean().sqrt().clamp(min=floor)
+            self.goal_scale.fill_(1.0 / spread)
+            self.goal_shift.copy_(-mean / spread)
         proprio = obs[:, self.goal_dim :]
         std = proprio.std(0).clamp(min=floor) if proprio.shape[1] else proprio[0]
         self.obs_scale.copy_(torch.cat([self.goal_scale, 1.0 / std]))

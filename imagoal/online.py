@@ -6,6 +6,7 @@ A round: run an episode in every copy of the environment, store it, update on ba
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -154,7 +155,7 @@ def report(config: PracticeConfig, run: RunFolder, result: dict[str, Any]) -> Re
         ("Steps", result["steps"], f"of {config.episodes} episodes"),
         ("Time", f"{result['seconds']:.0f} s", "this session"),
     ])  # fmt: skip
-    metrics = with_pretraining(config, run)
+    metrics = with_pretraining(run.path, config.policy)
     for name, title in (("return", "Return"), ("success", "Success")):
         lines = {name: "best guesses", f"{name}_stochastic": "actions drawn"}
         if curve := metric_chart(metrics, lines, title, "updates of pretraining (below 0), then steps of practice"):
@@ -166,9 +167,9 @@ def report(config: PracticeConfig, run: RunFolder, result: dict[str, Any]) -> Re
     return page
 
 
-def with_pretraining(config: PracticeConfig, run: RunFolder) -> dict[str, list[float | None]]:
-    """The run's metrics, with the evaluations of pretraining before them, at minus the updates that were still to come."""
-    after, before = read_metrics(run.path), read_metrics(pretrain_run(config.policy))
+def with_pretraining(run: Path, policy: str) -> dict[str, list[float | None]]:
+    """A run's metrics, with the evaluations of its policy's pretraining before them, at minus the updates that were still to come."""
+    after, before = read_metrics(run), read_metrics(pretrain_run(policy))
     kept = [name for name in before if name.startswith(("return", "success"))]
     rows = [i for i, value in enumerate(before.get("return", [])) if value is not None]
     last = max((before["step"][i] or 0 for i in rows), default=0)

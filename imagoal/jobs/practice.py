@@ -32,6 +32,7 @@ from imagoal.loading import (
     load_prior,
     open_trajectories,
     pick_device,
+    pretrain_config,
     trajectory_replay,
 )
 from imagoal.progress import progress
@@ -64,6 +65,7 @@ def main(config: PracticeConfig) -> None:
     if config.online:
         online.main(config)
         return
+    pretrain_config(config.policy)  # refuses what is no policy of pictures before there is a run folder
     run = RunFolder("practice", config)
     if run.done:
         print(f"practice: already done, see {run.path}")
