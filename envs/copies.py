@@ -48,21 +48,22 @@ class Copies:
             return observation, observation[:0], observation[:0]
         return tuple(np.asarray(seen[key], np.float32) for key in ("observation", "achieved_goal", "desired_goal"))  # type: ignore[return-value]
 
-    def run(self, act: Act, seeds: Sequence[int], horizon: int = 0) -> tuple[list[Episode], np.ndarray]:
+    def run(self, act: Act, seeds: Sequence[int], horizon: int = 0, options: Sequence[dict[str, Any]] | None = None) -> tuple[list[Episode], np.ndarray]:
         """One episode for each seed, `n` at a time, and what its info said of success, (episodes, 2): at its last step, and at any (NaN where it says nothing).
 
         Args: act: (observations (m, o), achieved (m, k), goals (m, k)) -> actions (m, a) in [-1, 1] of the m episodes that still run;
-        horizon: steps, at most the environment's own (0: those).
+        horizon: steps, at most the environment's own (0: those); options: what each `reset` is told.
         """
         episodes, successes = [], []
         for begin in range(0, len(seeds), len(self.envs)):
-            found, success = self._together(act, seeds[begin : begin + len(self.envs)], horizon or self.horizon)
+            some = slice(begin, begin + len(self.envs))
+            found, success = self._together(act, seeds[some], horizon or self.horizon, options[some] if options else [None] * len(seeds[some]))
             episodes += found
             successes.append(success)
         return episodes, np.concatenate(successes)
 
-    def _together(self, act: Act, seeds: Sequence[int], horizon: int) -> tuple[list[Episode], np.ndarray]:
-        now = [self.parts(env.reset(seed=int(seed))[0]) for env, seed in zip(self.envs, seeds, strict=False)]
+    def _together(self, act: Act, seeds: Sequence[int], horizon: int, options: Sequence[dict[str, Any] | None]) -> tuple[list[Episode], np.ndarray]:
+        now = [self.parts(env.reset(seed=int(seed), options=told)[0]) for env, seed, told in zip(self.envs, seeds, options, strict=False)]
         rows: list[list[tuple[np.ndarray, ...]]] = [[one] for one in now]
         actions: list[list[np.ndarray]] = [[] for _ in now]
         rewards: list[list[float]] = [[] for _ in now]

@@ -140,6 +140,7 @@ class PretrainConfig(JobConfig):
     imagined: int = key(8, "imagined goals per scene in the pool of mixture.imagined", minimum=1)
     evaluate_every: int = key(2000, "without a model: updates between evaluations in the environment (0: only at the end)", minimum=0)
     evaluation_episodes: int = key(20, "without a model: episodes of an evaluation, by the policy's best guesses, and as many by samples of it", minimum=1)
+    horizon: int = key(0, "without a model: steps of an evaluation's episodes (0: the environment's own)", minimum=0)
     checkpoint_every: int = key(500, "updates between checkpoints", minimum=1)
 
 

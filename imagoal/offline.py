@@ -186,19 +186,19 @@ class Judged:
         return out
 
 
-def judge(agent: Agent, copies: Copies, episodes: int, explore: bool, seed: int = 0) -> Judged:
-    """Episodes of the same seeds, which learning never uses."""
+def judge(agent: Agent, copies: Copies, episodes: int, horizon: int, explore: bool, seed: int) -> Judged:
+    """Episodes of the same seeds, which learning never uses; `horizon` steps each (0: the environment's own)."""
     agent.eval()
     device = next(agent.parameters()).device
-    done, success = copies.run(actor(agent, device, explore, seeded(seed, 15, device=device)), range(FIRST_SEED, FIRST_SEED + episodes))
+    done, success = copies.run(actor(agent, device, explore, seeded(seed, 15, device=device)), range(FIRST_SEED, FIRST_SEED + episodes), horizon)
     agent.train()
     return Judged(np.array([e.reward.sum() for e in done]), success[:, 0], success[:, 1])
 
 
-def evaluation(agent: Agent, copies: Copies, episodes: int, seed: int = 0) -> dict[str, float]:
+def evaluation(agent: Agent, copies: Copies, episodes: int, horizon: int, seed: int) -> dict[str, float]:
     """Mean `return`, and where the environment says it `success` (at the last step) and `reached` (at any), of the policy's best guesses; the same of samples
     of it, with `_stochastic`."""
-    return judge(agent, copies, episodes, False, seed).numbers() | judge(agent, copies, episodes, True, seed).numbers("_stochastic")
+    return judge(agent, copies, episodes, horizon, False, seed).numbers() | judge(agent, copies, episodes, horizon, True, seed).numbers("_stochastic")
 
 
 def within_clip(config: PretrainConfig, sampler: HindsightSampler) -> None:

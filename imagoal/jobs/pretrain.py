@@ -85,11 +85,11 @@ def from_numbers(config: PretrainConfig, device: torch.device, began: float) -> 
         scale(config, agent, sampler, device)
         result |= {"transitions": data.transitions, "episodes": len(data.start), "data_return": float(data.returns.mean())}
         state["threshold"] = threshold_of(reward)
-        evaluate = partial(offline.evaluation, agent, copies, config.evaluation_episodes, config.seed) if copies else None
+        evaluate = partial(offline.evaluation, agent, copies, config.evaluation_episodes, config.horizon, config.seed) if copies else None
         update_loop(config, run, agent, sampler, device, evaluate)
     run.checkpoint("policy", agent.checkpoint(), state)
     if copies is not None:
-        result |= offline.evaluation(agent, copies, config.evaluation_episodes, config.seed)
+        result |= offline.evaluation(agent, copies, config.evaluation_episodes, config.horizon, config.seed)
         run.log(config.updates, **result)
     else:
         print("pretrain: the dataset names no environment, so that nothing can be evaluated; give env=ID to do it")

@@ -9,7 +9,17 @@ import pytest
 from gymnasium import spaces
 
 from envs.copies import Copies
-from envs.offline import Episode, append_numbers, checked_spaces, open_minari, read_numbers, scale_actions, stack, unscale_actions, with_rewards
+from envs.offline import (
+    Episode,
+    append_numbers,
+    checked_spaces,
+    open_minari,
+    read_numbers,
+    scale_actions,
+    stack,
+    unscale_actions,
+    with_rewards,
+)
 
 
 def random_act(seed: int = 0) -> Any:
@@ -143,6 +153,6 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path: Path) -> None:
 def test_the_goal_apis_own_reward() -> None:
     copies = Copies("imagoal/VisualReacherState-v0", 1)
     goal = np.array([[0.0, 0.6], [0.0, 0.6]], np.float32)
-    assert copies.rewards(goal + [[0, 0], [0.1, 0]], goal).tolist() == [0.0, -1.0]
+    assert copies.rewards(goal + np.array([[0.0, 0.0], [0.1, 0.0]]), goal).tolist() == [0.0, -1.0]
     with pytest.raises(ValueError, match="has no compute_reward"):
         Copies("Pendulum-v1", 1).rewards(goal, goal)
