@@ -20,7 +20,7 @@ class Copies:
         n: how many.
 
     Attributes:
-        first: one of them. observation_dim, goal_dim (0 without goals), action_dim: widths. horizon: steps of an episode at most.
+        name: its id. first: one of them. observation_dim, goal_dim (0 without goals), action_dim: widths. horizon: steps of an episode at most.
 
     Raises:
         ValueError: for an id that is not known, spaces of another kind, an environment without a time limit, or n < 1.
@@ -40,6 +40,7 @@ class Copies:
         if not limit:
             raise ValueError(f"{env} has no time limit (max_episode_steps), so that its episodes might never end")
         self.horizon = limit
+        self.name = self.first.spec.id if self.first.spec else str(env)
 
     def parts(self, seen: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Observation, achieved and desired goal, float32."""

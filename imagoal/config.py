@@ -230,14 +230,14 @@ class PlanConfig(JobConfig):
 
 @dataclass
 class EvaluateConfig(JobConfig):
-    """Measure how often a policy reaches goal pictures, by ground truth: in a scene, or of a rig in its world."""
+    """Measure how often a policy reaches goal pictures, by ground truth: in a scene, or of a rig in its world; of a policy of numbers, what it earns in its environment."""
 
     policy: str = key("", "the run folder of a pretrain, practice or rig", required=True)
     scene: str = key("held_out/0", "the scene: SPLIT/NUMBER (not for a rig, which has one world)")
     goal: str = key("", "a goal picture of a rig's world, PNG, for every attempt (empty: goals the simulator draws, so that success can be judged)")
     episodes: int = key(100, "attempts, each with its own goal", minimum=1)
     changes: int = key(1, "how many things differ between start and goal", minimum=1)
-    horizon: int = key(25, "steps of one attempt (not for a rig, which has its own)", minimum=2)
+    horizon: int = key(0, "steps of one attempt (0: 25 in a scene, of a policy of numbers its environment's own; not for a rig, which has its own)", minimum=0)
 
 
 @dataclass

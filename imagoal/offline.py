@@ -21,11 +21,13 @@ from envs.offline import Episode, Numbers, Rewards, open_minari, read_numbers, w
 from goals.relabel import GoalsConfig, HindsightSampler, Mixture
 from goals.replay import Replay
 from goals.rewards import Reward, make_reward
+from imagoal.compose import load as load_config
 from imagoal.compose import name_of
 from imagoal.config import PretrainConfig
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import FIRST_SEED, seeded
-from imagoal.loading import build_agent
+from imagoal.loading import build_agent, pretrain_run
+from imagoal.run import latest_checkpoint, read_config
 
 SIDE_BY_SIDE = 20  # episodes of an evaluation run at once
 
@@ -156,6 +158,46 @@ def fresh_agent(config: PretrainConfig, widths: Widths, device: torch.device) ->
     torch.manual_seed(config.seed)
     with explained("agent"):
         return build_agent(name_of("agent", config.agent), config.agent, widths.goal + widths.observation, widths.goal, widths.action, None, device)
+
+
+@dataclass
+class Policy:
+    """A trained agent of numbers, and what it came from."""
+
+    pretrain: PretrainConfig
+    agent: Agent
+    env: Any
+    copies: Copies
+    widths: Widths
+    data: Numbers | None
+
+
+def of_numbers(run: str) -> bool:
+    """Whether the policy of a pretrain or practice run is of numbers."""
+    return not read_config(pretrain_run(run))["model"]
+
+
+def load_policy(run: str, copies: int, device: torch.device) -> Policy:
+    """The agent of a pretrain run, or of practice online, with copies of its environment.
+
+    Raises UserError for a policy of pictures, where no environment is named, or where environment, data and policy do not fit.
+    """
+    root = pretrain_run(run)
+    if not of_numbers(root):
+        raise UserError(f"online=true: {run} sees pictures through a latent model; it practises in a scene: leave online=true out.")
+    pretrain: PretrainConfig = load_config("pretrain", [f"run={root}", "resume=true"])
+    data, env = open_data(pretrain)
+    if not env:
+        raise UserError(f"{root} names no environment, and neither does its dataset. Pretrain with env=ID.")
+    opened = open_copies(env, copies)
+    saved, widths = latest_checkpoint(run, "policy"), Widths(**latest_checkpoint(root, "policy").state["widths"])
+    fitting(Widths.of(opened), widths, f"env={pretrain.env or 'of the dataset'}", f"the policy of {run}")
+    if data is not None:
+        fitting(Widths.of(data), widths, f"data={pretrain.data}", f"the policy of {run}")
+    agent = fresh_agent(pretrain, widths, device)
+    with explained(f"policy {run}"):
+        agent.restore(saved.tensors)
+    return Policy(pretrain, agent, env, opened, widths, data)
 
 
 # ---------------------------------------------------------------- acting

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.agent import Agent
 from envs.offline import append_numbers
 from goals.relabel import HindsightSampler, MixedSampler
 from goals.replay import Replay
@@ -27,7 +26,7 @@ from imagoal.figures import metric_chart
 from imagoal.loading import pick_device, pretrain_run
 from imagoal.progress import progress
 from imagoal.report import Report
-from imagoal.run import RunFolder, latest_checkpoint, read_metrics
+from imagoal.run import RunFolder, read_metrics
 
 MOST_EPISODES = 50  # checkpoints hold everything practised; so many are written at most, besides the last
 
@@ -39,25 +38,11 @@ class Online:
     """
 
     def __init__(self, config: PracticeConfig, device: torch.device) -> None:
-        root = pretrain_run(config.policy)
-        self.pretrain: PretrainConfig = load_config("pretrain", [f"run={root}", "resume=true"])
-        pretrain = self.pretrain
-        if pretrain.model:
-            raise UserError(f"online=true: {config.policy} sees pictures through a latent model; it practises in a scene: leave online=true out.")
-        data, env = offline.open_data(pretrain)
-        if not env:
-            raise UserError(f"online=true: {root} names no environment, and neither does its dataset. Pretrain with env=ID.")
-        self.copies = offline.open_copies(env, config.parallel)
-        self.judges = offline.open_copies(env, min(offline.SIDE_BY_SIDE, config.evaluation_episodes))
-        saved, begun = latest_checkpoint(config.policy, "policy"), latest_checkpoint(root, "policy").state
-        widths = offline.Widths(**begun["widths"])
-        offline.fitting(offline.Widths.of(self.copies), widths, f"env={pretrain.env or 'of the dataset'}", f"the policy of {config.policy}")
-        if data is not None:
-            offline.fitting(offline.Widths.of(data), widths, f"data={pretrain.data}", f"the policy of {config.policy}")
+        policy = offline.load_policy(config.policy, config.parallel, device)
+        self.pretrain, self.agent, self.copies = policy.pretrain, policy.agent, policy.copies
+        pretrain, widths, data = policy.pretrain, policy.widths, policy.data
+        self.judges = offline.open_copies(policy.env, min(offline.SIDE_BY_SIDE, config.evaluation_episodes))
         self.horizon = min(config.horizon or self.copies.horizon, self.copies.horizon)
-        self.agent: Agent = offline.fresh_agent(pretrain, widths, device)
-        with explained(f"policy {config.policy}"):
-            self.agent.restore(saved.tensors)
         self.replay = Replay(config.episodes * (self.horizon + 1) + 1, widths.goal, widths.observation, widths.action, device=device)
         prior = offline.numbers_replay(data, widths, device) if data is not None else None
         reward = offline.reward_of(pretrain.goals, prior if prior is not None else self.replay, self.copies, pretrain.seed)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from imagoal import offline
 from imagoal.config import EvaluateConfig
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import evaluate
@@ -13,7 +14,7 @@ from imagoal.jobs.practice import strip_of
 from imagoal.loading import load_policy, pick_device
 from imagoal.report import Report
 from imagoal.run import RunFolder, read_config
-from imagoal.stats import success_interval
+from imagoal.stats import bootstrap_ci, success_interval
 from imagoal.trials import evaluate as evaluate_acting
 from imagoal.trials import load_acting, reach, strangeness, warning
 
@@ -23,19 +24,20 @@ def main(config: EvaluateConfig) -> None:
     of_rig = read_config(config.policy)["job"] == "rig"
     if config.goal and not of_rig:
         raise UserError(f"goal: {config.policy} is no rig; for its policy use: imagoal plan policy={config.policy} goal={config.goal}")
+    numbers = not of_rig and offline.of_numbers(config.policy)
     run = RunFolder("evaluate", config)
     if run.done:
         print(f"evaluate: already done, see {run.path}")
         return
     began = time.monotonic()
-    if of_rig:
-        result = evaluate_rig(config, run)
+    if of_rig or numbers:
+        result = (evaluate_rig if of_rig else evaluate_numbers)(config, run)
         run.finish({**result, "episodes": config.episodes, "seconds": round(time.monotonic() - began, 1)})
         return
     policy = load_policy(config.policy, pick_device(config.device))
     env = read_config(policy.pretrain["data"])["env"]
     with explained("scene"):
-        judged = evaluate(policy.agent, policy.eyes, config.scene, config.episodes, config.horizon, env["image_size"],
+        judged = evaluate(policy.agent, policy.eyes, config.scene, config.episodes, config.horizon or 25, env["image_size"],
                           tuple(env["kinds"]), config.changes, keep_images=True)  # fmt: skip
     low, high = judged.interval
     page = Report(f"{config.scene}", f"`{config.policy}` at {config.episodes} true goals")
@@ -48,6 +50,29 @@ def main(config: EvaluateConfig) -> None:
     print(f"success {judged.rate:.3f} (95% interval {low:.3f} to {high:.3f}, {config.episodes} episodes)")
     run.finish({"success": judged.rate, "success_ci95": judged.interval, "episodes": config.episodes,
                 "seconds": round(time.monotonic() - began, 1)})  # fmt: skip
+
+
+def evaluate_numbers(config: EvaluateConfig, run: RunFolder) -> dict[str, Any]:
+    """A policy of numbers in its environment, by its best guesses and by samples of it."""
+    policy = offline.load_policy(config.policy, min(offline.SIDE_BY_SIDE, config.episodes), pick_device(config.device))
+    page = Report(f"{policy.copies.name}", f"`{config.policy}` in {config.episodes} episodes")
+    out: dict[str, Any] = {}
+    for explore, suffix, said in ((False, "", "best guesses"), (True, "_stochastic", "actions drawn")):
+        judged = offline.judge(policy.agent, policy.copies, config.episodes, config.horizon, explore, config.seed)
+        out |= judged.numbers(suffix)
+        low, high = map(float, bootstrap_ci(judged.returns))
+        out[f"return{suffix}_ci95"] = [low, high]
+        line = f"return {judged.returns.mean():.2f} (95% interval {low:.2f} to {high:.2f})"
+        page.numbers([(f"Return, {said}", f"{judged.returns.mean():.1f}", f"95% interval {low:.1f} to {high:.1f}")])
+        if f"success{suffix}" in out:
+            out[f"success{suffix}_ci95"] = success_interval(int(judged.success.sum()), config.episodes)
+            low, high = out[f"success{suffix}_ci95"]
+            line += f", success {out[f'success{suffix}']:.3f} ({low:.3f} to {high:.3f})"
+            page.numbers([(f"Success, {said}", f"{100 * out[f'success{suffix}']:.0f}%", f"95% interval {100 * low:.0f} to {100 * high:.0f}%")])
+        print(f"{said}: {line}, {config.episodes} episodes")
+    page.section("The command").command(f"imagoal evaluate policy={config.policy} episodes={config.episodes}")
+    page.save(run.path / "report.html")
+    return out
 
 
 def evaluate_rig(config: EvaluateConfig, run: RunFolder) -> dict[str, Any]:
