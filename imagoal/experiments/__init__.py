@@ -12,4 +12,5 @@ EXPERIMENTS = {
     "rig": "imagoal.experiments.rig",
     "cc_rig": "imagoal.experiments.cc_rig",
     "real": "imagoal.experiments.real",
+    "umaze": "imagoal.experiments.umaze",
 }
