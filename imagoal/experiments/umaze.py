@@ -61,7 +61,8 @@ class Umaze:
 
     def trajectory(self, policy: np.ndarray, rng: np.random.Generator, start: int) -> tuple[list[int], list[int]]:
         """States and moves of an episode."""
-        states, moves = [start], []
+        states: list[int] = [start]
+        moves: list[int] = []
         while states[-1] != self.goal and len(moves) < LENGTH:
             moves.append(int(rng.choice(4, p=policy[states[-1]])))
             lost = rng.random() < RANDOM
@@ -72,13 +73,12 @@ class Umaze:
         """One trajectory of the best policy that was never led astray, and 99 of random actions, all from the start."""
         rng = np.random.default_rng([seed, 41])
         best = np.eye(4)[self.q(self.fixed_point()).argmax(1)]
-        states: list[int] = [self.start]
-        moves: list[int] = []
-        while states[-1] != self.goal:
-            moves.append(int(best[states[-1]].argmax()))
-            states.append(int(self.next[states[-1], moves[-1]]))
+        chosen, path = [], [self.start]
+        while path[-1] != self.goal:
+            chosen.append(int(best[path[-1]].argmax()))
+            path.append(int(self.next[path[-1], chosen[-1]]))
         replay = Replay(100 * (LENGTH + 1), 0, len(self.cells), 2)
-        for states, moves in [(states, moves), *(self.trajectory(np.full((len(self.cells), 4), 0.25), rng, self.start) for _ in range(99))]:
+        for states, moves in [(path, chosen), *(self.trajectory(np.full((len(self.cells), 4), 0.25), rng, self.start) for _ in range(99))]:
             reward = torch.tensor([PRIZE * (s == self.goal) for s in states[1:]])
             replay.add_episode(torch.zeros(len(states), 0), torch.eye(len(self.cells))[states], torch.from_numpy(MOVES[moves]).float(), reward=reward,
                                terminal=states[-1] == self.goal)  # fmt: skip
