@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from agents.networks import Critic, GaussianPolicy, GridShape, LeadingTrunk, Policy, Trunk, make_trunk
+from agents.networks import Critic, GridShape, LeadingTrunk, Trunk, make_trunk
+from agents.policies import GaussianPolicy, Policy
 from goals.batch import Batch, Snippet
 
 Network = TypeVar("Network", bound=nn.Module)

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import ActorCritic, Card, CriticConfig
-from agents.networks import GaussianPolicy
-from agents.operations import exp_weights, polyak, softmax_weights, td_target
+from agents.operations import exp_weights, gaussian_log_prob, polyak, softmax_weights, td_target
+from agents.policies import GaussianPolicy
 from goals.batch import Batch
 
 
@@ -41,7 +41,7 @@ class AWACConfig(CriticConfig):
     policy_layers: int = 4
     """hidden layers of the policy"""
     policy_std: float = 0.0
-    """fixed std of the Gaussian policy; 0: learned"""
+    """fixed std of the Gaussian policy; 0: learned, one for all states; -1: learned, a network of the state"""
 
 
 def make_weights(config: AWACConfig) -> Callable[[Tensor], Tensor]:
@@ -67,7 +67,7 @@ class AWAC(ActorCritic):
 
     def build(self) -> None:
         c = self.config
-        baselines: dict[str, Callable[[Tensor], Tensor]] = {"mean": lambda mean: mean, "sample": self.sample}
+        baselines: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mean": lambda mean, std: mean, "sample": self.sample}
         if c.baseline not in baselines:
             raise ValueError(f"unknown baseline {c.baseline!r}: choose {' or '.join(baselines)}")
         self.weigh, self.baseline_action = make_weights(c), baselines[c.baseline]
@@ -79,37 +79,37 @@ class AWAC(ActorCritic):
         self.add_optimizer("critic", self.critic, self.config.learning_rate)
         self.add_optimizer("policy", self.policy, self.config.learning_rate, self.config.weight_decay)
 
-    def sample(self, mean: Float[Tensor, "B a"]) -> Float[Tensor, "B a"]:
-        """A sample of the policy around its mean, clamped to [-1, 1]."""
-        return (mean + self.policy.std * self.noise_like(mean)).clamp(-1.0, 1.0)
+    def sample(self, mean: Float[Tensor, "B a"], std: Float[Tensor, "*#B a"]) -> Float[Tensor, "B a"]:
+        """A sample of the policy, clamped to [-1, 1]."""
+        return (mean + std * self.noise_like(mean)).clamp(-1.0, 1.0)
 
     def critic_loss(self, b: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Mean squared Bellman error of both critics."""
         with torch.no_grad():
-            next_action = self.sample(self.policy(b.next_obs, b.goal))
+            next_action = self.sample(*self.policy.distribution(b.next_obs, b.goal))
             next_q = self.target_critic(b.next_obs, b.goal, next_action).amin(0).clamp(max=self.q_max)
             target = td_target(b.reward, b.discount, next_q, self.config.gamma, self.config.target_clip)
         return self.regress(b, target)
 
     @torch.no_grad()
-    def advantage(self, b: Batch, mean: Float[Tensor, "B a"]) -> Float[Tensor, " B"]:
+    def advantage(self, b: Batch, mean: Float[Tensor, "B a"], std: Float[Tensor, "*#B a"]) -> Float[Tensor, " B"]:
         """min Q(s, a, g) - min Q(s, a_pi, g), clamped if the config says so."""
         q = self.critic(b.obs, b.goal, b.action).amin(0).clamp(max=self.q_max)
-        v = self.critic(b.obs, b.goal, self.baseline_action(mean)).amin(0).clamp(max=self.q_max)
+        v = self.critic(b.obs, b.goal, self.baseline_action(mean, std)).amin(0).clamp(max=self.q_max)
         clip = self.config.advantage_clip
         return (q - v).clamp(-clip, clip) if clip > 0.0 else q - v
 
     def policy_loss(self, b: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Advantage-weighted regression."""
-        mean = self.policy(b.obs, b.goal)
-        advantage = self.advantage(b, mean.detach())
+        mean, std = self.policy.distribution(b.obs, b.goal)
+        advantage = self.advantage(b, mean.detach(), std.detach())
         weight = self.weigh(advantage)
-        loss = -(weight * self.policy.log_prob(mean, b.action)).mean()
+        loss = -(weight * gaussian_log_prob(b.action, mean, std)).mean()
         return loss, {
             "policy_loss": loss.detach(),
             "advantage": advantage.mean(),
             "weight_max": weight.max(),
-            "std": self.policy.std.detach().mean(),
+            "std": std.detach().mean(),
             "mse": (mean - b.action).square().mean().detach(),
         }
 

@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import Agent, AgentConfig, Card
-from agents.networks import GaussianPolicy, Value
-from agents.operations import exp_weights, lambda_returns
+from agents.networks import Value
+from agents.operations import exp_weights, gaussian_log_prob, lambda_returns
+from agents.policies import GaussianPolicy
 from goals.batch import Snippet
 
 
@@ -36,7 +37,7 @@ class AWRConfig(AgentConfig):
     max_weight: float = 20.0
     """weights are clipped here"""
     policy_std: float = 0.15
-    """fixed std of the Gaussian policy; 0: learned"""
+    """fixed std of the Gaussian policy; 0: learned, one for all states; -1: learned, a network of the state"""
     layers: int = 2
     """hidden layers of V"""
     layer_norm: bool = True
@@ -83,8 +84,8 @@ class AWR(Agent):
         scale = advantage.std().clamp(min=1e-6) if c.normalise else 1.0
         weight = exp_weights(advantage / scale, 1.0 / c.temperature, c.max_weight)
         value_loss = (target - v).square().mean()
-        mean = self.policy(b.obs[:, 0], b.goal)
-        policy_loss = -(weight * self.policy.log_prob(mean, b.action[:, 0])).mean()
+        mean, std = self.policy.distribution(b.obs[:, 0], b.goal)
+        policy_loss = -(weight * gaussian_log_prob(b.action[:, 0], mean, std)).mean()
         self.descend("value", value_loss)
         self.descend("policy", policy_loss)
         return {

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import Agent, AgentConfig, Card
-from agents.networks import GaussianPolicy
+from agents.operations import gaussian_log_prob
+from agents.policies import GaussianPolicy
 from goals.batch import Batch
 
 
@@ -18,7 +19,7 @@ class BCConfig(AgentConfig):
     """Hyper-parameters of behaviour cloning."""
 
     policy_std: float = 0.15
-    """fixed std of the Gaussian policy; 0: learned"""
+    """fixed std of the Gaussian policy; 0: learned, one for all states; -1: learned, a network of the state"""
 
 
 class BC(Agent):
@@ -41,8 +42,8 @@ class BC(Agent):
 
     def policy_loss(self, b: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """-log pi(a | s, g)."""
-        mean = self.policy(b.obs, b.goal)
-        loss = -self.policy.log_prob(mean, b.action).mean()
+        mean, std = self.policy.distribution(b.obs, b.goal)
+        loss = -gaussian_log_prob(b.action, mean, std).mean()
         return loss, {"policy_loss": loss.detach(), "mse": (mean - b.action).square().mean().detach()}
 
     def update(self, batch: Batch) -> dict[str, Tensor]:

@@ -13,8 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from agents.agent import ActorCritic, Card, CriticConfig, with_target
-from agents.networks import ActionVAE, Critic, StackedMLP, Trunk
+from agents.networks import Critic, StackedMLP, Trunk
 from agents.operations import polyak, soft_minimum, td_target
+from agents.policies import ActionVAE
 from goals.batch import Batch
 
 

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import ActorCritic, Card, CriticConfig
-from agents.networks import ActionVAE, Dual, SquashedGaussianPolicy
 from agents.operations import mmd_squared, polyak, soft_minimum, td_target
+from agents.policies import ActionVAE, Dual, SquashedGaussianPolicy
 from goals.batch import Batch
 
 

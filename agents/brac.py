@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import ActorCritic, Card, CriticConfig
-from agents.networks import SquashedGaussianPolicy
 from agents.operations import polyak, td_target
+from agents.policies import SquashedGaussianPolicy
 from goals.batch import Batch
 
 

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import ActorCritic, Card, CriticConfig, with_target
-from agents.networks import DeterministicPolicy
 from agents.operations import polyak, td_target
+from agents.policies import DeterministicPolicy
 from goals.batch import Batch
 
 

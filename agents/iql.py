@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import ActorCritic, Card, CriticConfig
-from agents.networks import GaussianPolicy, Value
-from agents.operations import exp_weights, expectile_loss, polyak, q_scale, td_target
+from agents.networks import Value
+from agents.operations import exp_weights, expectile_loss, gaussian_log_prob, polyak, q_scale, td_target
+from agents.policies import GaussianPolicy
 from goals.batch import Batch
 
 
@@ -35,7 +36,7 @@ class IQLConfig(CriticConfig):
     bc_weight: float = 0.4
     """of ddpg_bc: cloning against a Q normalised to mean |Q| = 1"""
     policy_std: float = 0.15
-    """fixed std of the Gaussian policy; 0: learned"""
+    """fixed std of the Gaussian policy; 0: learned, one for all states; -1: learned, a network of the state"""
 
 
 class IQL(ActorCritic):
@@ -91,8 +92,8 @@ class IQL(ActorCritic):
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:  # eq. 49
         """Advantage-weighted regression."""
         weight = exp_weights(advantage, self.config.temperature, self.config.max_weight)
-        mean = self.policy(b.obs, b.goal)
-        loss = -(weight * self.policy.log_prob(mean, b.action)).mean()
+        mean, std = self.policy.distribution(b.obs, b.goal)
+        loss = -(weight * gaussian_log_prob(b.action, mean, std)).mean()
         return loss, {
             "policy_loss": loss.detach(),
             "weight": weight.mean(),

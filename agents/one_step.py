@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import ActorCritic, Card, CriticConfig
-from agents.networks import GaussianPolicy
-from agents.operations import exp_weights, polyak, td_target
+from agents.operations import exp_weights, gaussian_log_prob, polyak, td_target
+from agents.policies import GaussianPolicy
 from goals.batch import Snippet
 
 
@@ -29,7 +29,7 @@ class OneStepConfig(CriticConfig):
     max_weight: float = 100.0
     """weights are clipped here"""
     policy_std: float = 0.15
-    """fixed std of the Gaussian policy; 0: learned"""
+    """fixed std of the Gaussian policy; 0: learned, one for all states; -1: learned, a network of the state"""
 
 
 class OneStep(ActorCritic):
@@ -67,11 +67,11 @@ class OneStep(ActorCritic):
     def policy_loss(self, b: Snippet) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Advantage-weighted regression."""
         c, first = self.config, b.first()
-        mean = self.policy(first.obs, b.goal)
+        mean, std = self.policy.distribution(first.obs, b.goal)
         with torch.no_grad():
             q, v = (self.critic(first.obs, b.goal, action).amin(0) for action in (first.action, mean))
         weight = exp_weights(q - v, c.temperature, c.max_weight)
-        loss = -(weight * self.policy.log_prob(mean, first.action)).mean()
+        loss = -(weight * gaussian_log_prob(first.action, mean, std)).mean()
         return loss, {"policy_loss": loss.detach(), "weight": weight.mean()}
 
     def update(self, batch: Snippet) -> dict[str, Tensor]:

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import ActorCritic, Card, CriticConfig
-from agents.networks import Dual, SquashedGaussianPolicy
 from agents.operations import polyak, td_target
+from agents.policies import Dual, SquashedGaussianPolicy
 from goals.batch import Batch
 
 

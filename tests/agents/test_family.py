@@ -12,8 +12,8 @@ from agents.bcq import BCQ, BCQConfig
 from agents.bear import BEAR, BEARConfig
 from agents.brac import BRAC, BRACConfig
 from agents.cql import CQL, CQLConfig, importance_log_sum_exp
-from agents.networks import Dual
 from agents.one_step import OneStep, OneStepConfig
+from agents.policies import Dual
 from agents.sac import SAC, SACConfig
 from goals.batch import Batch, Snippet
 

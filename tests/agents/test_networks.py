@@ -6,8 +6,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from agents.bc import BC, BCConfig
 from agents.iql import IQL, IQLConfig
-from agents.networks import ConvTrunk, Critic, FlatTrunk, GaussianPolicy, StackedMLP, make_trunk
+from agents.networks import ConvTrunk, Critic, FlatTrunk, StackedMLP, make_trunk
+from agents.operations import gaussian_log_prob
+from agents.policies import GaussianPolicy
+from goals.batch import Batch
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
@@ -66,17 +70,34 @@ def test_critic_members_share_the_input_not_the_weights() -> None:
     assert torch.allclose(critic(obs, goal, action, members=1)[0], q[0], atol=1e-6)
 
 
-def test_policy_std_is_fixed_or_learned() -> None:
-    fixed = GaussianPolicy(FlatTrunk(3, 2), 2, 16, 2, 0.15)
-    learned = GaussianPolicy(FlatTrunk(3, 2), 2, 16, 2, 0.0)
-    assert torch.allclose(fixed.std, torch.full((2,), 0.15)) and not fixed.theta.requires_grad
-    assert torch.allclose(learned.std, torch.full((2,), math.exp(-1.0)), atol=1e-6) and learned.theta.requires_grad
-    mean = fixed(torch.randn(50, 3) * 100, torch.randn(50, 2) * 100)
+def test_policy_std_is_fixed_learned_or_a_network_of_the_state() -> None:
+    fixed, learned, network = (GaussianPolicy(FlatTrunk(3, 2), 2, 16, 2, std) for std in (0.15, 0.0, -1.0))
+    obs, goal = torch.randn(50, 3) * 100, torch.randn(50, 2) * 100
+    mean, std = fixed.distribution(obs, goal)
+    assert torch.allclose(std, torch.full((2,), 0.15)) and not fixed.theta.requires_grad and torch.equal(fixed(obs, goal), mean)
+    assert torch.allclose(learned.distribution(obs, goal)[1], torch.full((2,), math.exp(-1.0)), atol=1e-6) and learned.theta.requires_grad
     assert (mean.abs() <= 1).all()
-    edge = torch.ones(50, 2)
-    assert torch.isfinite(fixed.log_prob(mean, edge)).all()  # unsquashed: an action at the bound has a finite density
-    with pytest.raises(ValueError, match="std"):
-        GaussianPolicy(FlatTrunk(3, 2), 2, 16, 2, -1.0)
+    assert torch.isfinite(gaussian_log_prob(torch.ones(50, 2), mean, std)).all()  # unsquashed: an action at the bound has a finite density
+    mean, std = network.distribution(obs, goal)
+    assert std.shape == (50, 2) and (std > math.exp(-6.0)).all() and (std < 1).all() and std.std(0).min() > 0
+    assert torch.equal(network(obs, goal), mean)
+    for wrong in (-0.5, -2.0):
+        with pytest.raises(ValueError, match="std"):
+            GaussianPolicy(FlatTrunk(3, 2), 2, 16, 2, wrong)
+
+
+def test_a_network_of_the_std_finds_how_wide_the_data_are_in_each_state() -> None:
+    """Actions of std .1 in one state and .5 in the other, around 0."""
+    torch.manual_seed(0)
+    agent = BC(BCConfig(hidden=32, policy_std=-1.0, learning_rate=5e-3), 1, 0, 1)
+    g, none = torch.Generator().manual_seed(0), torch.zeros(512, 0)
+    for step in range(400):
+        agent.optimizers["policy"].param_groups[0]["lr"] = 5e-3 * (1 - step / 400)
+        state = torch.randint(2, (512, 1), generator=g).float()
+        action = torch.randn(512, 1, generator=g) * (0.1 + 0.4 * state)
+        agent.update(Batch.of(state, action, none.sum(1), none.sum(1), state, none))
+    mean, std = agent.policy.distribution(torch.tensor([[0.0], [1.0]]), none[:2])
+    assert std.flatten().tolist() == pytest.approx([0.1, 0.5], rel=0.06) and mean.abs().max() < 0.05
 
 
 def test_an_agent_that_reads_the_first_numbers_ignores_those_behind_them() -> None:
