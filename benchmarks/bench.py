@@ -1,12 +1,13 @@
-"""Speeds of this machine: `python -m benchmarks.bench [--quick] [--threads N] [--rounds N] [--out FILE]`.
+"""Speeds of this machine: `python -m benchmarks.bench [--quick] [--peers] [--threads N] [--rounds N] [--out FILE]`.
 
 Every case is measured once a round, the cases of a round one after another, so that a slow moment of the machine falls on
 one round of all and not on all rounds of one. A round's number is a median over calls; where two ways are compared, their
 ratio is taken within each round. Written in the form of the experiments' result files, a round standing where they have a
-seed, to benchmarks/results/bench.json.
+seed, to benchmarks/results/bench.json; with --peers, beside other libraries, to peers.json.
 """
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -27,18 +28,17 @@ def with_malloc(arguments: list[str]) -> None:
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks.bench", *arguments], {**os.environ, **MALLOC})
 
 
-def measure(rounds: int, seconds: float, quick: bool) -> dict[str, dict[str, dict[str, Any]]]:
+def measure(rounds: int, seconds: float, quick: bool, peers: bool = False) -> dict[str, dict[str, dict[str, Any]]]:
     """variant -> metric -> {unit, per_seed (one number a round), mean, ci95}."""
-    from benchmarks.cases import RATIOS, cases
-
-    every = list(cases(quick))
+    module = importlib.import_module("benchmarks.peers" if peers else "benchmarks.cases")
+    every = list(module.cases(quick))
     values: dict[str, dict[str, dict[str, Any]]] = {}
     for number in range(rounds):
         print(f"bench: round {number + 1} of {rounds}, {len(every)} cases", file=sys.stderr)
         for case in every:
             entry = values.setdefault(case.variant, {}).setdefault(case.metric, {"unit": case.unit, "per_seed": []})
             entry["per_seed"].append(case.measure(seconds))
-    for ratio in RATIOS:
+    for ratio in module.RATIOS:
         if any(ratio.of not in values.get(variant, {}) for variant in (ratio.fast, ratio.slow)):
             continue
         fast, slow = (values[variant][ratio.of]["per_seed"] for variant in (ratio.fast, ratio.slow))
@@ -94,6 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that everything runs; writes only to --out")
+    parser.add_argument("--peers", action="store_true", help="our agents and hindsight sampling beside other libraries', those of benchmarks/peers.txt that are installed")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: as many as there are cores)")
     parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured")
     parser.add_argument("--out", type=Path, help=f"file to write (default: {RESULT.relative_to(ROOT)})")
@@ -119,11 +120,11 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(threads)
     try:
         rounds, seconds = (1, QUICK_SECONDS) if options.quick else (options.rounds, SECONDS)
-        variants = measure(rounds, seconds, options.quick)
+        variants = measure(rounds, seconds, options.quick, options.peers)
     finally:
         torch.set_num_threads(before)
     result = {
-        "experiment": "bench",
+        "experiment": "peers" if options.peers else "bench",
         "command": " ".join(["python -m benchmarks.bench", *typed]),
         "commit": commit(),
         "machine": machine(threads),
@@ -132,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
         "variants": variants,
     }
     show(result)
-    out = options.out or (None if options.quick else RESULT)
+    out = options.out or (None if options.quick else RESULT.with_stem("peers") if options.peers else RESULT)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(out, (json.dumps(result, indent=1) + "\n").encode())
