@@ -5,6 +5,9 @@ from typing import Protocol
 
 import numpy as np
 
+from envs.arm_models import HAND_RADIUS as ARM_HAND_RADIUS
+from envs.arm_models import Layout
+from envs.arm_scenes import STEP as ARM_STEP
 from envs.scenes import Thing
 from envs.simulation import GAP, HAND_LIMIT, HAND_RADIUS, STEP_SIZE, Simulation, to_world
 
@@ -155,3 +158,51 @@ class ScriptedExpert:
         step = (self._points[0] - hand) / STEP_SIZE * 1.3
         step /= max(1.0, float(np.abs(step).max()))
         return np.clip(step + self.noise * self._rng.standard_normal(2), -1, 1)
+
+
+class PuckPusher:
+    """Pushes the puck of `envs.arm_scenes` to its goal, then the hand to its own: around the puck to the side away from the goal, through it, and away.
+
+    Args: layout: of the scene; noise: standard deviation of Gaussian noise on every action.
+    """
+
+    def __init__(self, layout: Layout, noise: float = 0.0, seed: int = 0) -> None:
+        self.touch, self.step, self.noise = layout.radius + ARM_HAND_RADIUS, ARM_STEP, noise
+        self._rng = np.random.default_rng(seed)
+
+    def __call__(self, observation: np.ndarray, achieved: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        """Actions (n, 2) in [-1, 1] for states (hand, puck, ...) and goals (n, S)."""
+        out = np.zeros((len(goal), 2))
+        for i, (state, aim) in enumerate(zip(observation, goal, strict=True)):
+            out[i] = (self._target(state[:2], state[2:4], aim[:2], aim[2:4]) - state[:2]) / self.step
+        largest = np.maximum(np.abs(out).max(1, keepdims=True), 1.0)  # the direction is kept
+        return np.clip(out / largest + self.noise * self._rng.standard_normal(out.shape), -1, 1)
+
+    def _target(self, hand: np.ndarray, puck: np.ndarray, hand_goal: np.ndarray, puck_goal: np.ndarray) -> np.ndarray:
+        """Where the hand goes next."""
+        push = puck_goal - puck
+        left = float(np.linalg.norm(push))
+        if left < 0.012:
+            return self._around(hand, puck, hand_goal)
+        push = push / left
+        from_puck = hand - puck
+        behind = float(-from_puck @ push)
+        aside = from_puck + behind * push
+        if behind > 0.7 * self.touch and np.linalg.norm(aside) < 0.25 * self.touch:
+            return puck + push * (min(left, self.step) - self.touch) - 0.3 * aside
+        return self._around(hand, puck, puck - push * (self.touch + 0.012))
+
+    def _around(self, hand: np.ndarray, puck: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """The way to a target past the puck: straight where it is free, else along a circle about the puck."""
+        room = self.touch + 0.008
+        way = target - hand
+        length = float(np.linalg.norm(way))
+        if length < 1e-6:
+            return target
+        t = float(np.clip((puck - hand) @ way / length**2, 0, 1))
+        if np.linalg.norm(hand + t * way - puck) >= self.touch + 0.004 or t in (0.0, 1.0):
+            return target
+        radial = (hand - puck) / max(float(np.linalg.norm(hand - puck)), 1e-6)
+        tangent = np.array([-radial[1], radial[0]])
+        tangent = tangent if tangent @ way > 0 else -tangent
+        return puck + room * radial + self.step * tangent

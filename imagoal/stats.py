@@ -1,13 +1,14 @@
 """Intervals for small numbers of seeds and episodes. Every number a report prints comes with one of these.
 
-Pure numpy. Honest about small samples: a percentile bootstrap of three seeds never leaves their range, which is too narrow;
-`t_interval` is the one to quote for few seeds, `success_interval` for a fraction of episodes.
+Honest about small samples: a percentile bootstrap of three seeds never leaves their range, which is too narrow;
+`t_interval` is the one to quote for few seeds, `success_interval` for a fraction of episodes, `iqm_interval` for several tasks.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import trim_mean
 
 Z95 = 1.959964
 # Student's t, two-sided 95%, for 1..30 degrees of freedom.
@@ -53,6 +54,23 @@ def bootstrap_ci(values: ArrayLike, seed: int = 0, resamples: int = 2000) -> Int
     means = np.tensordot(weights, data, axes=1)  # (resamples, ...)
     low, high = np.percentile(means, [2.5, 97.5], axis=0)
     return Interval(low, high)
+
+
+def iqm(scores: ArrayLike) -> float:
+    """Interquartile mean: of the middle half of all values (Agarwal et al. 2021). Raises ValueError for an empty sample."""
+    return float(trim_mean(_sample(scores), 0.25, axis=None))
+
+
+def iqm_interval(scores: ArrayLike, seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
+    """Percentile bootstrap 95% interval of the interquartile mean of scores (S seeds, T tasks), seeds being resampled within each task
+    (Agarwal et al. 2021). Raises ValueError for another shape."""
+    data = _sample(scores)
+    if data.ndim != 2:
+        raise ValueError(f"scores must be (seeds, tasks), not {data.shape}")
+    rows = np.random.default_rng(seed).integers(len(data), size=(resamples, *data.shape))
+    drawn = np.take_along_axis(data[None], rows, 1).reshape(resamples, -1)
+    low, high = np.percentile(trim_mean(drawn, 0.25, axis=1), [2.5, 97.5])
+    return float(low), float(high)
 
 
 def t_interval(values: ArrayLike) -> Interval:

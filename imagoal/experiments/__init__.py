@@ -13,4 +13,5 @@ EXPERIMENTS = {
     "cc_rig": "imagoal.experiments.cc_rig",
     "real": "imagoal.experiments.real",
     "umaze": "imagoal.experiments.umaze",
+    "offline_online": "imagoal.experiments.offline_online",
 }
