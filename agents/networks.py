@@ -241,7 +241,7 @@ class Value(nn.Module):
         self.head = mlp(trunk.features, hidden, layers, 1, layer_norm)
 
     def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, " B"]:
-        return self.head(self.trunk(obs, goal)).squeeze(1)
+        return self.head(self.trunk(obs, goal)).squeeze(1).float()  # losses and targets stay float32 in mixed precision
 
 
 class Critic(nn.Module):
@@ -268,10 +268,10 @@ class Critic(nn.Module):
         members: int | None = None,
     ) -> Float[Tensor, "E B"]:
         """Values of the first `members` members (default: all)."""
-        return self.head(self.trunk(obs, goal), action, members).squeeze(2)
+        return self.head(self.trunk(obs, goal), action, members).squeeze(2).float()
 
     def each(
         self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], actions: Float[Tensor, "n B a"]
     ) -> Float[Tensor, "E n B"]:
         """Values of n actions for each row."""
-        return self.head.each(self.trunk(obs, goal), actions).squeeze(3)  # type: ignore[no-any-return]
+        return self.head.each(self.trunk(obs, goal), actions).squeeze(3).float()  # type: ignore[no-any-return]

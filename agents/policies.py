@@ -33,7 +33,7 @@ class DeterministicPolicy(nn.Module):
         self.head = policy_head(trunk, hidden, layers, action_dim)
 
     def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "B a"]:
-        return torch.tanh(self.head(self.trunk(obs, goal)))
+        return torch.tanh(self.head(self.trunk(obs, goal)).float())
 
     def noisy(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], noise: Float[Tensor, "B a"]) -> Float[Tensor, "B a"]:
         """Actions with noise made of standard normal noise, clamped to [-1, 1]."""
@@ -71,7 +71,7 @@ class GaussianPolicy(DeterministicPolicy):
         self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]
     ) -> tuple[Float[Tensor, "B a"], Float[Tensor, "*#B a"]]:
         """Mean, and std: one for all states, or one each."""
-        out = self.head(self.trunk(obs, goal))
+        out = self.head(self.trunk(obs, goal)).float()
         if not self.of_state:
             return torch.tanh(out), self.theta.exp() if self.fixed else bounded_std(self.theta)
         mean, theta = out.chunk(2, -1)
@@ -107,7 +107,7 @@ class SquashedGaussianPolicy(nn.Module):
 
     def distribution(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> tuple[Float[Tensor, "B a"], Float[Tensor, "B a"]]:
         """Mean and std before the squashing."""
-        mean, log_std = self.head(self.trunk(obs, goal)).chunk(2, -1)
+        mean, log_std = self.head(self.trunk(obs, goal)).float().chunk(2, -1)
         return mean, log_std.clamp(*self.LOG_STD).exp()
 
     def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "B a"]:
@@ -160,7 +160,7 @@ class ActionVAE(nn.Module):
         self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], action: Float[Tensor, "B a"], noise: Float[Tensor, "B z"]
     ) -> Float[Tensor, ""]:
         """Squared error (mean over the action's dimensions) + KL / 2 (mean over the latent's), averaged over the batch, as released."""
-        mean, log_std = self.encoder(torch.cat([self.trunk_in(obs, goal), action], 1)).chunk(2, 1)
+        mean, log_std = self.encoder(torch.cat([self.trunk_in(obs, goal), action], 1)).float().chunk(2, 1)
         log_std = log_std.clamp(-4.0, 15.0)
         decoded = self.decode(obs, goal, (mean + log_std.exp() * noise)[None])[0]
         kl = 0.5 * (mean.square() + (2.0 * log_std).exp() - 1.0 - 2.0 * log_std)
@@ -170,7 +170,7 @@ class ActionVAE(nn.Module):
         self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], z: Float[Tensor, "n B z"]
     ) -> Float[Tensor, "n B a"]:
         """n actions for each row."""
-        return torch.tanh(self.decoder.each(self.trunk_out(obs, goal), z)[0])
+        return torch.tanh(self.decoder.each(self.trunk_out(obs, goal), z)[0].float())
 
     def draw(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], noise: Float[Tensor, "n B z"]) -> Float[Tensor, "n B a"]:
         """n likely actions for each row, made of standard normal noise."""

@@ -137,6 +137,7 @@ class PretrainConfig(JobConfig):
     standardise: bool = key(True, "standardise the networks' inputs with the data's mean and spread")
     updates: int = key(10000, "gradient updates", minimum=0)
     batch_size: int = key(256, "transitions in a batch", minimum=1)
+    precision: str = key("32", "bf16: updates in mixed precision, faster where the processor has it", choices=("32", "bf16"))
     imagined: int = key(8, "imagined goals per scene in the pool of mixture.imagined", minimum=1)
     evaluate_every: int = key(2000, "without a model: updates between evaluations in the environment (0: only at the end)", minimum=0)
     evaluation_episodes: int = key(20, "without a model: episodes of an evaluation, by the policy's best guesses, and as many by samples of it", minimum=1)
@@ -164,6 +165,7 @@ class PracticeConfig(JobConfig):
     horizon: int = key(0, "steps of one attempt (0: 25, or with online=true the environment's own)", minimum=0)
     updates_per_episode: int = key(-1, "gradient updates after each attempt (-1: 10, or with online=true one for each step)", minimum=-1)
     batch_size: int = key(256, "transitions in a batch", minimum=1)
+    precision: str = key("32", "bf16: updates in mixed precision, faster where the processor has it", choices=("32", "bf16"))
     practised_share: float = key(0.5, "share of a batch that was practised here; the rest is prior data (-1: as much as there is of each)", minimum=-1)
     bc_weight: float = key(-1.0, "cloning weight of the agent while practising, where it has one (negative: leave it)")
     evaluate_every: int = key(5, "rounds of attempts between evaluations (0: only before and after)", minimum=0)
@@ -193,6 +195,7 @@ class RigConfig(JobConfig):
     parallel: int = key(5, "attempts made at once, in copies of the world", minimum=1)
     updates_per_step: float = key(2.0, "gradient updates of the agent for each step", minimum=0)
     batch_size: int = key(128, "transitions in a batch", minimum=1)
+    precision: str = key("32", "bf16: updates in mixed precision, faster where the processor has it", choices=("32", "bf16"))
     noise: str = key("ou", "exploration: Ornstein-Uhlenbeck or white Gaussian noise on the actions", choices=("ou", "gaussian"))
     noise_std: float = key(0.6, "its scale, in actions", minimum=0)
     goal_source: str = key(

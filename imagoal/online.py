@@ -23,6 +23,7 @@ from imagoal.config import PracticeConfig, PretrainConfig
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import seeded
 from imagoal.figures import metric_chart
+from imagoal.learning import learn
 from imagoal.loading import pick_device, pretrain_run
 from imagoal.progress import progress
 from imagoal.report import Report
@@ -123,11 +124,7 @@ def updates(config: PracticeConfig, online: Online, r: int, taken: int) -> dict[
     agent, generator = online.agent, seeded(config.seed, 18, r, device=online.replay.device)
     count = taken if config.updates_per_episode < 0 else config.updates_per_episode * config.parallel
     online.mix()
-    metrics: dict[str, Tensor] = {}
-    update: Any = agent.update
-    for _ in range(count):
-        metrics |= update(online.sampler.draw(config.batch_size, agent.length, generator))
-    return metrics
+    return learn(agent, online.sampler, count, config.batch_size, generator, config.precision)
 
 
 def report(config: PracticeConfig, run: RunFolder, result: dict[str, Any]) -> Report:

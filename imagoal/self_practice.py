@@ -17,6 +17,7 @@ from imagoal.errors import explained
 from imagoal.evaluation import seeded
 from imagoal.exploration import noise_of
 from imagoal.judging import contexts_at, pictures_at
+from imagoal.learning import learn
 from imagoal.rollout import Clock, Rollout, roll_out
 from imagoal.run import Checkpoint, RunFolder
 from imagoal.sight import LatentSight, PixelSight, Sight, StateSight, to_tensor
@@ -223,10 +224,7 @@ def context_rows(loop: Loop) -> np.ndarray:
 def update(loop: Loop, r: int) -> dict[str, Tensor]:
     """The gradient updates of one round; the metrics of the last ones."""
     generator = seeded(loop.config.seed, 26, r, device=loop.sight.device)
-    metrics: dict[str, Tensor] = {}
-    for _ in range(round(loop.round_steps * loop.config.updates_per_step)):
-        metrics |= loop.agent.update(loop.sampler.draw(loop.config.batch_size, loop.agent.length, generator))  # type: ignore[operator]
-    return metrics
+    return learn(loop.agent, loop.sampler, round(loop.round_steps * loop.config.updates_per_step), loop.config.batch_size, generator, loop.config.precision)
 
 
 def finetune(loop: Loop, r: int) -> None:

@@ -25,6 +25,7 @@ from imagoal.errors import UserError, explained
 from imagoal.evaluation import Evaluation, evaluate, seeded
 from imagoal.figures import bars_with_intervals, chart, metric_chart
 from imagoal.films import save_film
+from imagoal.learning import learn
 from imagoal.loading import (
     Policy,
     encoded,
@@ -207,11 +208,7 @@ def updates(config: PracticeConfig, gym: Gym, r: int, device: torch.device) -> d
     """The gradient updates of one round; the metrics of the last ones."""
     sampler = gym.prior_data if config.goal_source == "none" else gym.sampler
     generator = seeded(config.seed, 13, r, device=device)
-    metrics: dict[str, Tensor] = {}
-    update: Any = gym.policy.agent.update
-    for _ in range(config.parallel * config.updates_per_episode):
-        metrics |= update(sampler.draw(config.batch_size, gym.policy.agent.length, generator))
-    return metrics
+    return learn(gym.policy.agent, sampler, config.parallel * config.updates_per_episode, config.batch_size, generator, config.precision)
 
 
 def report(config: PracticeConfig, run: RunFolder, gym: Gym, attempts: dict[str, Any], after: Evaluation, result: dict[str, Any]) -> Report:

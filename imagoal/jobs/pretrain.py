@@ -21,6 +21,7 @@ from imagoal.config import PretrainConfig
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import seeded
 from imagoal.figures import metric_chart
+from imagoal.learning import learn
 from imagoal.loading import (
     encoded,
     load_eyes,
@@ -149,10 +150,9 @@ def update_loop(
     elif evaluate is not None:
         run.log(0, **evaluate())
     agent.train()
-    update: Any = agent.update
     with progress("pretrain", config.updates, begin) as bar:
         for step in range(begin + 1, config.updates + 1):
-            metrics = update(sampler.draw(config.batch_size, agent.length, generator))
+            metrics = learn(agent, sampler, 1, config.batch_size, generator, config.precision)
             due = evaluate is not None and config.evaluate_every and step % config.evaluate_every == 0 and step < config.updates
             found = evaluate() if due and evaluate is not None else {}
             bar.advance(1, **{k: v for k, v in found.items() if k in ("return", "success")})

@@ -59,6 +59,21 @@ def test_a_restored_agent_continues_exactly(name: str, options: dict) -> None:
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=NAMES)
+def test_in_mixed_precision_losses_and_weights_stay_float32_and_near_those_of_float32(name: str, options: dict) -> None:
+    found = {}
+    for enabled in (False, True):
+        agent = make(name, **options)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            for seed in range(2):
+                metrics = agent.update(batch_for(agent, seed))
+        assert all(value.dtype == torch.float32 and torch.isfinite(value) for value in metrics.values())
+        assert all(p.dtype == torch.float32 for p in agent.parameters())
+        found[enabled] = metrics
+    for key, exact in found[False].items():
+        assert abs(float(found[True][key] - exact)) <= 0.1 * abs(float(exact)) + 0.05, key
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=NAMES)
 def test_a_fresh_checkpoint_clears_a_used_optimiser(name: str, options: dict) -> None:
     fresh, used = make(name, **options), make(name, seed=1, **options)
     saved = {key: value.clone() for key, value in fresh.checkpoint().items()}

@@ -27,8 +27,8 @@ def chain_batch() -> Batch:
     )
 
 
-@pytest.mark.parametrize("expectile", [0.5, 0.9])
-def test_iql_finds_the_expectile_values_of_a_chain(expectile: float) -> None:
+@pytest.mark.parametrize(("expectile", "bf16"), [(0.5, False), (0.9, False), (0.9, True)])
+def test_iql_finds_the_expectile_values_of_a_chain(expectile: float, bf16: bool) -> None:
     """Of two equally frequent actions the expectile is tau * better + (1 - tau) * worse: iterate that to the fixed point."""
     gamma = 0.8
     b = chain_batch()
@@ -43,7 +43,8 @@ def test_iql_finds_the_expectile_values_of_a_chain(expectile: float) -> None:
     for step in range(800):
         for optimizer in agent.optimizers.values():
             optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / 800)
-        agent.update(b)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            agent.update(b)
     learned = agent.value(torch.eye(STATES), b.goal[:STATES])
     assert torch.allclose(learned, v, atol=0.08), (learned, v)
     optimal = -(1 - gamma ** torch.tensor([3.0, 2.0, 1.0, 0.0, 0.0])) / (1 - gamma)  # V* with 4, 3, 2, 1, 0 steps to go
