@@ -244,14 +244,15 @@ def evaluation(agent: Agent, copies: Copies, episodes: int, horizon: int, seed: 
 
 
 def within_clip(config: PretrainConfig, sampler: HindsightSampler) -> None:
-    """Raises UserError where the agent clamps its targets to [-1 / (1 - gamma), 0] and rewards are not in [-1, 0]."""
-    if not getattr(config.agent, "target_clip", False):
+    """Raises UserError where the agent clamps its values to what rewards in [-1, 0] add up to, and rewards are not."""
+    clamps = [name for name in ("target_clip", "q_clamp") if getattr(config.agent, name, False)]
+    if not clamps:
         return
     found = sampler.sample(4096, seeded(config.seed, 5, device=sampler.replay.device)).reward
     low, high = float(found.min()), float(found.max())
     if low < -1 or high > 0:
-        raise UserError(f"agent.target_clip=true is for rewards between -1 and 0, and these lie between {low:.3g} and {high:.3g}: add agent.target_clip=false,"
-                        " or change the rewards with reward_scale= and reward_shift=.")  # fmt: skip
+        raise UserError(f"{' and '.join(f'agent.{name}=true' for name in clamps)} clamp values for rewards between -1 and 0, and these lie between {low:.3g} and {high:.3g}:"
+                        f" add {' '.join(f'agent.{name}=false' for name in clamps)}, or change the rewards with reward_scale= and reward_shift=.")  # fmt: skip
 
 
 def enough(transitions: int, batch: int, what: str) -> None:

@@ -35,7 +35,8 @@ MOST_EPISODES = 50  # checkpoints hold everything practised; so many are written
 class Online:
     """What an online run works with.
 
-    Attributes: pretrain (its configuration), agent, copies (that practise), judges (copies that evaluations run in), replay (what was practised), sampler, horizon.
+    Attributes: pretrain (its configuration), agent, copies (that practise), judges (copies that evaluations run in), replay (what was practised), reward, sampler,
+    horizon.
     """
 
     def __init__(self, config: PracticeConfig, device: torch.device) -> None:
@@ -46,7 +47,7 @@ class Online:
         self.horizon = min(config.horizon or self.copies.horizon, self.copies.horizon)
         self.replay = Replay(config.episodes * (self.horizon + 1) + 1, widths.goal, widths.observation, widths.action, device=device)
         prior = offline.numbers_replay(data, widths, device) if data is not None else None
-        reward = offline.reward_of(pretrain.goals, prior if prior is not None else self.replay, self.copies, pretrain.seed)
+        self.reward = reward = offline.reward_of(pretrain.goals, prior if prior is not None else self.replay, self.copies, pretrain.seed)
         practised = offline.sampler_of(pretrain.goals, self.replay, reward)
         self.sampler: MixedSampler | HindsightSampler = practised
         if prior is None:
@@ -106,6 +107,8 @@ def practise(config: PracticeConfig, run: RunFolder, online: Online, evaluate: A
             episodes, _ = online.copies.run(offline.actor(agent, device, True, seeded(config.seed, 17, r, device=device)), seeds.tolist(), online.horizon)
             agent.train()
             offline.add_episodes(replay, episodes)
+            if r == 1:
+                offline.within_clip(online.pretrain, offline.sampler_of(online.pretrain.goals, replay, online.reward))
             taken = sum(len(e.action) for e in episodes)
             values: dict[str, Any] = {"practised_return": float(np.mean([e.reward.sum() for e in episodes]))}
             values |= updates(config, online, r, taken)

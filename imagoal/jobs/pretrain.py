@@ -58,7 +58,7 @@ def check(config: PretrainConfig) -> None:
             raise UserError("pretrain needs data=...: the run folder of an imagoal collect with model=..., or a Minari dataset of numbers. See: imagoal pretrain --help")
         if config.updates:
             raise UserError(f"updates={config.updates}, but there is no data to learn from: give data=..., or updates=0 for an agent that learns only by practice online=true.")
-    if not config.model and (Path(config.data).expanduser() / "config.yaml").is_file():
+    if config.data and not config.model and (Path(config.data).expanduser() / "config.yaml").is_file():
         raise UserError(f"data: {config.data} is a run folder; of a collect run it holds pictures, which need model=..., the run folder of an imagoal train.")
 
 

@@ -86,7 +86,7 @@ def test_killed_and_resumed_practice_ends_as_the_uninterrupted_one(policy, tmp_p
 
 def test_one_task_without_goals_and_without_data(tmp_path):
     """A fresh agent, then practice from nothing; what it did becomes data with rewards and terminals of their own."""
-    stage("pretrain", tmp_path / "fresh", "env=InvertedPendulum-v5", "agent=sac", "agent.target_clip=false", "updates=0", "threads=1", "evaluation_episodes=2")
+    stage("pretrain", tmp_path / "fresh", "env=InvertedPendulum-v5", "agent=sac", "updates=0", "threads=1", "evaluation_episodes=2")
     kept = tmp_path / "kept"
     stage("practice", tmp_path / "online", f"policy={tmp_path / 'fresh'}", "online=true", "threads=1", "episodes=8", "parallel=4", "updates_per_episode=2", "evaluation_episodes=2",
           f"keep={kept}", "batch_size=32", "practised_share=1")  # fmt: skip
@@ -94,6 +94,12 @@ def test_one_task_without_goals_and_without_data(tmp_path):
     assert found.goal.shape == (8, 0) and found.terminal.all() and set(found.reward) == {0.0, 1.0}  # a fall is worth 0
     after = stage("pretrain", tmp_path / "after", f"data={kept}", "agent=awr", "updates=2", "threads=1", "batch_size=16", "evaluation_episodes=2", "reward_shift=-1")
     assert after["data_return"] == pytest.approx(-1.0) and "success" not in after
+
+
+def test_clamped_values_of_other_rewards_are_refused_when_the_first_come(tmp_path, capsys):
+    stage("pretrain", tmp_path / "fresh", "env=InvertedPendulum-v5", "agent=ddpg", "updates=0", "threads=1", "evaluation_episodes=1")
+    said = refusal(capsys, "practice", f"policy={tmp_path / 'fresh'}", "online=true", "episodes=2", "parallel=2", "evaluation_episodes=1", f"run={tmp_path / 'online'}")
+    assert "these lie between 0 and 1: add agent.target_clip=false" in said
 
 
 def test_rewards_can_be_made_anew(data, tmp_path):
