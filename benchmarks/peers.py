@@ -28,7 +28,7 @@ from imagoal.compose import load
 
 CODES, GRID, CODE_DIM, ACTION, HIDDEN = 512, 12, 5, 5, 256  # latents of 12 x 12 codes of 5 numbers
 LATENT = GRID**2 * CODE_DIM
-STATE, PLACE = 25, 3  # an observation and a goal of Fetch
+WIDTHS = {"states_720": (0, LATENT), "states_28": (25, 3)}  # observation beside the goal's own numbers, and those: wide, and as Fetch has them
 EPISODES, STEPS = 200, 50
 SIZES = (256, 1024)
 PEERS = {"d3rlpy": ("iql", "awac"), "torchrl": ("iql",), "corl_style": ("iql", "awac"), "stable_baselines3": ()}
@@ -39,7 +39,7 @@ RATIOS = (
         for name in names
         for size in SIZES
     ),
-    *(Ratio(f"peers.hindsight_over_stable_baselines3.{what}", f"peers.hindsight.batches_per_s.{what}.batch_1024", "imagoal", "stable_baselines3") for what in ("states", "images")),
+    *(Ratio(f"peers.hindsight_over_stable_baselines3.{what}", f"peers.hindsight.batches_per_s.{what}.batch_1024", "imagoal", "stable_baselines3") for what in (*WIDTHS, "images")),
 )  # fmt: skip
 
 
@@ -49,11 +49,13 @@ def installed(package: str) -> bool:
 
 
 # ---------------------------------------------------------------- ours
-def our_sampler(codes: bool) -> HindsightSampler:
-    """Hindsight over random episodes, of codes that a lookup turns into latents or of states: half original goals, half future."""
+def our_sampler(what: str) -> HindsightSampler:
+    """Hindsight over random episodes, of states or of images as codes that a lookup turns into latents: half original goals, half future."""
     generator = torch.Generator().manual_seed(0)
+    codes = what == "images"
     lookup = CodebookLookup(torch.randn(CODES, CODE_DIM, generator=generator)) if codes else None
-    replay = Replay(EPISODES * (STEPS + 1), GRID**2 if codes else PLACE, 0 if codes else STATE, ACTION, lookup)
+    beside, goal = WIDTHS.get(what, (0, GRID**2))
+    replay = Replay(EPISODES * (STEPS + 1), goal, beside, ACTION, lookup)
     for _ in range(EPISODES):
         shape = (STEPS + 1, replay.cells)
         seen = torch.randint(CODES, shape, generator=generator) if codes else torch.randn(shape, generator=generator)
@@ -66,7 +68,7 @@ def ours(name: str, size: int, precision: torch.dtype) -> Callable[[], object]:
     """One draw and update of our agent."""
     config = load("pretrain", [f"agent={name}", "agent.policy_layers=2"]).agent
     agent: Any = AGENTS[name][0](config, LATENT, LATENT, ACTION)
-    sampler, generator = our_sampler(True), torch.Generator().manual_seed(0)
+    sampler, generator = our_sampler("images"), torch.Generator().manual_seed(0)
 
     def step() -> None:
         with torch.autocast("cpu", precision, enabled=precision != torch.float32):
@@ -209,14 +211,15 @@ class Goals(gymnasium.Env[Any, Any]):
         return (np.linalg.norm(difference, axis=1) <= 1.0).astype(np.float32) - 1.0
 
 
-def stable_baselines3(images: bool) -> Callable[[], object]:
+def stable_baselines3(what: str) -> Callable[[], object]:
     """Its HerReplayBuffer: states, or pictures of 48 x 48; as many transitions as ours (of pictures a fifth, for they take much memory)."""
     from stable_baselines3.common.vec_env import DummyVecEnv
     from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
     box = gymnasium.spaces.Box
-    picture = box(0, 255, (3, 48, 48), np.uint8)
-    look, goal = (picture, picture) if images else (box(-np.inf, np.inf, (n,), np.float32) for n in (STATE, PLACE))
+    images, picture = what == "images", box(0, 255, (3, 48, 48), np.uint8)
+    beside, wide = WIDTHS.get(what, (0, 0))
+    look, goal = (picture, picture) if images else (box(-np.inf, np.inf, (n,), np.float32) for n in (beside or wide, wide))
     env = DummyVecEnv([lambda: Goals(look, goal)])
     episodes = EPISODES // 5 if images else EPISODES
     buffer = HerReplayBuffer(episodes * STEPS, env.observation_space, env.action_space, env, n_sampled_goal=1)  # type: ignore[arg-type]
@@ -250,8 +253,8 @@ def cases(quick: bool = False) -> Iterator[Case]:
             for peer, make in peers.items():
                 if name in PEERS[peer] and (peer == "corl_style" or installed(peer)):
                     yield Case(metric, "updates/s", rate(1, make(name, size)), peer)
-    for what, images in (("states", False), ("images", True)):
+    for what in (*WIDTHS, "images"):
         metric = f"peers.hindsight.batches_per_s.{what}.batch_1024"
-        yield Case(metric, "batches/s", rate(1, partial(our_sampler(images).sample, 1024, torch.Generator().manual_seed(0))))
+        yield Case(metric, "batches/s", rate(1, partial(our_sampler(what).sample, 1024, torch.Generator().manual_seed(0))))
         if installed("stable_baselines3"):
-            yield Case(metric, "batches/s", rate(1, stable_baselines3(images)), "stable_baselines3")
+            yield Case(metric, "batches/s", rate(1, stable_baselines3(what)), "stable_baselines3")

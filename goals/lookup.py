@@ -17,14 +17,12 @@ class CodebookLookup:
     """Flattened quantised latents, "(c h w)" order, from a frozen copy of a codebook.
 
     Args: codebook (K, c) code vectors. The latent of `cells` codes has z = c * cells numbers, channel first, as the
-    VQ-VAE flattens its grid. The copy is frozen: make a new lookup when the codebook has moved. It gathers channel by
-    channel into a reused buffer and then moves whole rows of cells, which is a third cheaper than transposing single
-    numbers; so one lookup serves one thread at a time.
+    VQ-VAE flattens its grid. The copy is frozen: make a new lookup when the codebook has moved. Every channel is gathered
+    straight into its place.
     """
 
     def __init__(self, codebook: Float[Tensor, "K c"]):
         self.channels = codebook.detach().float().T.contiguous().clone()  # (c, K)
-        self._buffers: dict[int, Tensor] = {}
 
     def __call__(self, codes: Int[Tensor, "B cells"]) -> Float[Tensor, "B z"]:
         """Latents of a batch of code grids."""
@@ -34,14 +32,9 @@ class CodebookLookup:
 
     def into(self, codes: Int[Tensor, "B cells"], out: Float[Tensor, "B z"]) -> None:
         """Write the latents into `out`, which may be a column slice of a wider tensor."""
-        flat = codes.reshape(-1).long()
-        buffer = self._buffers.get(len(flat))
-        if buffer is None:
-            if len(self._buffers) >= 16:
-                self._buffers.clear()
-            buffer = self._buffers[len(flat)] = torch.empty(len(self.channels), len(flat), device=self.channels.device)
-        torch.index_select(self.channels, 1, flat, out=buffer)  # (c, B * cells)
-        out.unflatten(1, (-1, codes.shape[1])).copy_(buffer.unflatten(1, codes.shape).transpose(0, 1))
+        size, c = len(codes), len(self.channels)
+        places = codes.long()[:, None].expand(size, c, -1)
+        torch.gather(self.channels.expand(size, -1, -1), 2, places, out=out.unflatten(1, (c, -1)))
 
 
 class PictureLookup:
