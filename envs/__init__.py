@@ -33,3 +33,5 @@ for name, (world, steps) in VISUAL.items():
             f"imagoal/{name}{suffix}-v0", VISUAL_ENTRY, kwargs={"world": world, "observe": observe},
             max_episode_steps=steps, disable_env_checker=True,
         )  # fmt: skip
+
+gymnasium.register("imagoal/PuckToPlace-v0", "envs.tasks:PuckToPlace", max_episode_steps=50)

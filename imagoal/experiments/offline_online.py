@@ -2,7 +2,7 @@
 
 - `maze_medium`, `maze_large`: trips of at most three cells through a point maze; the ways asked for are longer, and can only be put together from several.
 - `pushing`: 500 trajectories of Ornstein-Uhlenbeck noise at a puck; a distance is the reward.
-- `demonstrations`: the same puck, a reward of success only, and no hindsight; 15 demonstrations of a scripted expert and 100 trajectories of a policy cloned from them.
+- `demonstrations`: the puck is to be brought to one place and the hand back, and only that is rewarded; 15 demonstrations of a scripted expert and 100 trajectories of a policy cloned from them.
 """
 
 import shutil
@@ -21,6 +21,7 @@ from envs.arm_models import PUSH
 from envs.experts import PuckPusher
 from envs.mazes import short_trips
 from envs.offline import Episode, append_numbers, open_minari, stack
+from envs.tasks import HOME, PLACE
 from goals.relabel import GoalsConfig, Mixture
 from imagoal import offline
 from imagoal.config import ExperimentConfig
@@ -38,7 +39,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "maze_medium": {"env": "PointMaze_Medium-v3", "goals": MAZE, "horizon": 300, "metric": "reached"},
     "maze_large": {"env": "PointMaze_Large-v3", "goals": MAZE, "horizon": 400, "metric": "reached"},
     "pushing": {"env": PUSHER, "goals": DENSE, "horizon": 50, "metric": "success"},
-    "demonstrations": {"env": PUSHER, "goals": SPARSE, "horizon": 50, "metric": "success"},
+    "demonstrations": {"env": "imagoal/PuckToPlace-v0", "goals": SPARSE, "horizon": 50, "metric": "success"},
 }
 IQL = ("agent=iql", "agent.expectile=0.9")
 COMPARED: dict[str, dict[str, tuple[str, ...]]] = {
@@ -72,7 +73,8 @@ def noise_data(env: str, seed: int) -> list[Episode]:
 def demonstration_data(env: str, seed: int) -> list[Episode]:
     """15 demonstrations, and 100 trajectories of a policy cloned from them, drawn with its noise."""
     copies = offline.open_copies(env, 5)
-    shown, _ = copies.run(PuckPusher(PUSH, noise=0.1, seed=seed), range(seed * 1000, seed * 1000 + 15))
+    expert, aim = PuckPusher(PUSH, noise=0.1, seed=seed), np.concatenate([HOME, PLACE])[None]
+    shown, _ = copies.run(lambda o, a, g: expert(o, a, aim.repeat(len(o), 0)), range(seed * 1000, seed * 1000 + 15))
     widths = offline.Widths.of(copies)
     torch.manual_seed(seed)
     build, config = AGENTS["bc"]
