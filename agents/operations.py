@@ -66,14 +66,6 @@ def squashed_log_prob(
     return gaussian_log_prob(raw, mean, std) - squash.sum(-1)
 
 
-def normal_kl(
-    mean: Float[Tensor, "*s a"], std: Float[Tensor, "*s a"], mean_2: Float[Tensor, "*s a"], std_2: Float[Tensor, "*s a"]
-) -> Float[Tensor, "*s"]:
-    """KL(N(mean, diag std^2) || N(mean_2, diag std_2^2)) in nats, summed over the action's dimensions; tanh of both has the same."""
-    ratio = (std / std_2).square()
-    return 0.5 * (ratio + ((mean - mean_2) / std_2).square() - 1.0 - ratio.log()).sum(-1)
-
-
 def mmd_squared(
     x: Float[Tensor, "n B a"], y: Float[Tensor, "m B a"], kernel: str = "laplacian", width: float = 20.0
 ) -> Float[Tensor, " B"]:
