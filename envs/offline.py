@@ -192,18 +192,27 @@ def with_rewards(data: Numbers, rewards: Rewards, scale: float = 1.0, shift: flo
 
 
 # ---------------------------------------------------------------- writing
+def check_can_append(path: str | Path, env: "gymnasium.Env[Any, Any]") -> None:
+    """Raises ValueError where a folder holds data of other spaces than the environment's, or something else."""
+    path = Path(path).expanduser().resolve()
+    if (path / "metadata.json").is_file():
+        theirs = MinariDataset(path)
+        if (theirs.observation_space, theirs.action_space) != (env.observation_space, env.action_space):
+            raise ValueError(f"{path} holds data of other observations or actions than the environment's")
+    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{path} is there already and is no Minari dataset: name another folder")
+
+
 def append_numbers(path: str | Path, episodes: Sequence[Episode], env: "gymnasium.Env[Any, Any]", about: str = "") -> MinariDataset:
     """Adds episodes to the dataset in a folder, which is made where it is missing, with the environment's spaces and spec.
 
-    Raises ValueError where the folder holds data of other spaces.
+    Raises ValueError where the folder holds data of other spaces, or something else.
     """
+    check_can_append(path, env)
     path = Path(path).expanduser().resolve()
     _, goals, space = checked_spaces(env.observation_space, env.action_space)
     if (path / "metadata.json").is_file():
         storage = MinariStorage.read(path)
-        theirs = MinariDataset(path)
-        if (theirs.observation_space, theirs.action_space) != (env.observation_space, env.action_space):
-            raise ValueError(f"{path} holds data of other observations or actions than the environment's")
     else:
         path.mkdir(parents=True, exist_ok=True)
         storage = MinariStorage.new(path, env.observation_space, env.action_space, env.spec)

@@ -147,12 +147,11 @@ class PretrainConfig(JobConfig):
 
 @dataclass
 class PracticeConfig(JobConfig):
-    """Practise alone in a scene never seen: imagine goals the scene affords, try them, learn from what happened. With online=true: go on learning in the
-    environment that the data of a policy of numbers are of, from its goals and rewards."""
+    """Practise alone in a scene never seen: imagine goals the scene affords, try them, learn from what happened; with online=true, go on in the environment of a policy of numbers."""
 
     policy: str = key("", "the run folder of a pretrain (or of an earlier practice)", required=True)
     online: bool = key(False, "the policy is of numbers: practise in its environment, with the goals and rewards it was pretrained with")
-    keep: str = key("", "with online=true: folder of a Minari dataset to which the practised episodes are added at the end, made where it is missing")
+    keep: str = key("", "with online=true: folder of a Minari dataset to which the practised episodes are added at the end, made where it is missing", free=True)
     scene: str = key("held_out/0", "the scene: SPLIT/NUMBER")
     goal_source: str = key(
         "affordance", "where goals come from; none: no attempts, the same updates on the old data", choices=("affordance", "other_scenes", "none")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.offline import append_numbers
+from envs.offline import append_numbers, check_can_append
 from goals.relabel import HindsightSampler, MixedSampler
 from goals.replay import Replay
 from imagoal import offline
@@ -43,6 +43,9 @@ class Online:
         policy = offline.load_policy(config.policy, config.parallel, device)
         self.pretrain, self.agent, self.copies = policy.pretrain, policy.agent, policy.copies
         pretrain, widths, data = policy.pretrain, policy.widths, policy.data
+        if config.keep:
+            with explained("keep"):
+                check_can_append(config.keep, self.copies.first)
         self.judges = offline.open_copies(policy.env, min(offline.SIDE_BY_SIDE, config.evaluation_episodes))
         self.horizon = min(config.horizon or self.copies.horizon, self.copies.horizon)
         self.replay = Replay(config.episodes * (self.horizon + 1) + 1, widths.goal, widths.observation, widths.action, device=device)
@@ -78,9 +81,10 @@ def main(config: PracticeConfig) -> None:
     after = evaluate()
     run.log(steps, **after)
     run.checkpoint("policy", online.agent.checkpoint(), {"env": online.pretrain.env})
-    if config.keep:
+    if config.keep and not (run.path / "kept").is_file():
         with explained("keep"):
             kept = append_numbers(config.keep, offline.episodes_of(online.replay), online.copies.first)
+        (run.path / "kept").write_text(f"{config.keep}\n")  # so that they are added once
         print(f"practice: {config.keep} holds {kept.total_episodes} episodes, {kept.total_steps} steps")
     metrics = read_metrics(run.path)
     before = {name: column[0] for name, column in metrics.items() if name in after}

@@ -126,6 +126,7 @@ def test_refusals(data, policy, tmp_path, capsys):
     assert "env= and rewards= are for data of numbers" in says("pretrain", f"data={data}", "model=x", "env=y")
     assert "is a run folder; of a collect run it holds pictures" in says("pretrain", f"data={policy}")
     assert "it needs online=true" in says("practice", f"policy={policy}", "keep=x")
+    assert "is there already and is no Minari dataset" in says("practice", f"policy={policy}", "online=true", f"keep={policy}")
     assert "of numbers, not of pictures; go on with it by" in says("practice", f"policy={policy}", "episodes=20")
     assert "practised_share=2 must lie between 0 and 1" in says("practice", f"policy={policy}", "online=true", "practised_share=2")
     rows, none = np.zeros((3, 3), np.float32), np.zeros((3, 0), np.float32)
