@@ -1,6 +1,6 @@
 """Our agents and hindsight sampling beside other libraries', in one run: `python -m benchmarks.bench --peers`, with what benchmarks/peers.txt names installed.
 
-The same sizes for all: observation and goal together 1,440 numbers, actions of 5, two hidden layers of 256, twin critics; batches of 256 and 1,024, drawing them included.
+The same sizes for all: observation and goal together 1,440 numbers, actions of 5, two hidden layers of 256, twin critics without LayerNorm; batches of 256 and 1,024, drawing them included.
 Ours relabels half the goals of each batch in hindsight and decodes codes; the agents of the others are given observation and goal as one vector, without hindsight.
 """
 
@@ -66,7 +66,7 @@ def our_sampler(what: str) -> HindsightSampler:
 
 def ours(name: str, size: int, precision: torch.dtype) -> Callable[[], object]:
     """One draw and update of our agent."""
-    config = load("pretrain", [f"agent={name}", "agent.policy_layers=2"]).agent
+    config = load("pretrain", [f"agent={name}", "agent.policy_layers=2", "agent.layer_norm=false"]).agent
     agent: Any = AGENTS[name][0](config, LATENT, LATENT, ACTION)
     sampler, generator = our_sampler("images"), torch.Generator().manual_seed(0)
 
