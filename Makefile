@@ -3,12 +3,13 @@ PYTHON ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help setup gl demo test lint bench docs clean
+.PHONY: help setup gl demo test lint bench bench-peers docs clean
 help:
 	@echo "make setup   virtual environment, packages, GL libraries (done by the others where needed)"
 	@echo "make demo    from nothing to a policy practised in a new scene, and a report (minutes)"
 	@echo "make test    the tests         make lint    ruff and mypy"
 	@echo "make bench   speeds            make docs    docs/results.md, docs/agents.md"
+	@echo "make bench-peers  our agents and hindsight beside other libraries' (installed into .peers)"
 	@echo "make clean   remove what make made; runs/ stays"
 
 setup: gl $(VENV)/.installed
@@ -34,10 +35,14 @@ lint: setup
 bench: setup
 	$(BIN)/python -m benchmarks.bench $(ARGS)
 
+bench-peers: setup
+	$(BIN)/python -m pip install -q --no-deps --target .peers -r benchmarks/peers.txt
+	PYTHONPATH=.peers $(BIN)/python -W ignore -m benchmarks.bench --peers $(ARGS)
+
 docs: setup
 	$(BIN)/python -m imagoal.results
 	$(BIN)/python -m imagoal.agents_page
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path "./.git/*" -prune -exec rm -rf {} +
