@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from envs.worlds import make_family
+from envs.worlds import World, make_family
 
 PLACE = np.array([0.0, 0.66], np.float32)  # metres from the arm's base: at the far side of the tray
 HOME = np.array([0.0, 0.46], np.float32)  # where the hand is to end, on the other side
@@ -18,13 +18,16 @@ class PuckToPlace(gymnasium.Env[np.ndarray, np.ndarray]):
     the hand of `HOME`.
 
     Observation (4,) float32: hand x, y and puck x, y in metres from the arm's base. Action (2,) in [-1, 1]: 1 moves the hand 2 cm.
-    Reward 0 where both are in their places, which ends the episode, else -1. `info["is_success"]` says the same.
+    `render` gives the picture (48, 48, 3) uint8. Reward 0 where both are in their places, which ends the episode, else -1. `info["is_success"]` says the same.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
 
-    def __init__(self) -> None:
-        self.family = make_family("pusher")
+    def __init__(self, render_mode: str | None = None) -> None:
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode must be None or 'rgb_array', not {render_mode!r}")
+        self.family, self.render_mode = make_family("pusher"), render_mode
+        self._world: World | None = None
         self.observation_space = spaces.Box(self.family.low, self.family.high, dtype=np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self._state = np.zeros(4, np.float32)
@@ -46,3 +49,8 @@ class PuckToPlace(gymnasium.Env[np.ndarray, np.ndarray]):
         """One control step."""
         self._state = self.family.advance(self._state, np.clip(np.asarray(action, np.float64), -1, 1))
         return self._state.copy(), float(self.success) - 1.0, self.success, False, {"is_success": self.success}
+
+    def render(self) -> np.ndarray:  # type: ignore[override]
+        """What it looks like."""
+        self._world = self._world or World(self.family, 1)
+        return self._world.picture(self._state[None])[0]

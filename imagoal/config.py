@@ -161,7 +161,7 @@ class PracticeConfig(JobConfig):
     goals: Any = group("goals", "relabeling of practised episodes; its reward threshold is the pretrain run's")
     episodes: int = key(300, "attempts", minimum=1)
     parallel: int = key(20, "attempts made at once, in copies of the scene", minimum=1)
-    horizon: int = key(0, "steps of one attempt (0: 25, or with online=true the environment's own)", minimum=0)
+    horizon: int = key(0, "steps of one attempt (0: 25, or with online=true the environment's own; evaluations have those of pretraining)", minimum=0)
     updates_per_episode: int = key(-1, "gradient updates after each attempt (-1: 10, or with online=true one for each step)", minimum=-1)
     batch_size: int = key(256, "transitions in a batch", minimum=1)
     precision: str = key("32", "bf16: updates in mixed precision, faster where the processor has it", choices=("32", "bf16"))

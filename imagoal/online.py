@@ -76,7 +76,7 @@ def main(config: PracticeConfig) -> None:
     if run.done:
         print(f"practice: already done, see {run.path}")
         return
-    evaluate = partial(offline.evaluation, online.agent, online.judges, config.evaluation_episodes, online.horizon, config.seed)
+    evaluate = partial(offline.evaluation, online.agent, online.judges, config.evaluation_episodes, online.pretrain.horizon, config.seed)  # as pretraining was judged
     steps = practise(config, run, online, evaluate)
     after = evaluate()
     run.log(steps, **after)

@@ -2,6 +2,7 @@
 
 import gymnasium
 import numpy as np
+import pytest
 from gymnasium.utils.env_checker import check_env
 
 from envs.arm_models import PUSH
@@ -11,8 +12,13 @@ from envs.tasks import HOME, NEAR, PLACE, PuckToPlace
 
 
 def test_it_is_a_gymnasium_environment() -> None:
-    check_env(PuckToPlace(), skip_render_check=True)
+    check_env(PuckToPlace(render_mode="rgb_array"))
     assert gymnasium.make("imagoal/PuckToPlace-v0").spec.max_episode_steps == 50  # type: ignore[union-attr]
+    env = PuckToPlace(render_mode="rgb_array")
+    env.reset(seed=0)
+    assert env.render().shape == (48, 48, 3) and env.render().std() > 10
+    with pytest.raises(ValueError, match="render_mode"):
+        PuckToPlace("human")
 
 
 def test_only_success_is_rewarded_and_ends_an_episode() -> None:
