@@ -137,7 +137,7 @@ def practised_codes(policy: Policy) -> Tensor | None:
     if policy.settings["job"] != "practice" or policy.settings["goal_source"] == "none":
         return None
     tensors = latest_checkpoint(policy.run, "practice").tensors
-    steps = int(policy.settings["horizon"]) + 1
+    steps = int(tensors["replay.episode_end"][0] - tensors["replay.episode_start"][0])  # all are as long
     n = int(policy.settings["episodes"])
     return tensors["replay.codes"][: n * steps].view(n, steps, -1)
 

@@ -4,12 +4,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 from job_cases import kill_after_checkpoint, refusal, run_job, same_outcome
 
 import envs  # noqa: F401
+from imagoal.jobs.plan import practised_codes
+from imagoal.loading import load_policy
 from imagoal.stages import stage
 from vision import load
 
@@ -73,6 +76,17 @@ def test_plan_evaluate_and_report_run_on_a_practised_policy(home, policy):
     assert {"planned.success", "final_goal_only.success", "seconds_per_plan"} <= plan.keys()
     judged = stage("evaluate", home / "evaluate", f"policy={home / 'policy'}", "threads=1", "episodes=3", "horizon=5")
     assert 0 <= judged["success"] <= 1
+
+
+def test_a_planner_learns_from_whole_practised_episodes_however_their_length_was_given(home, policy):
+    words = ("threads=1", "batch_size=32", "episodes=4", "parallel=2", "updates_per_episode=0", "evaluation_episodes=1", "evaluate_every=0")
+    for name, more, length in (("default", (), 26), ("short", ("horizon=4",), 5)):
+        stage("practice", home / name, f"policy={home / 'policy'}", *words, *more)
+        opened = load_policy(str(home / name), torch.device("cpu"))
+        codes = practised_codes(opened)
+        assert codes.shape == (4, length, opened.eyes.cells)
+        still = (codes[:, 1:] == codes[:, :-1]).float().mean()
+        assert still > 0.5  # most of a picture stays as it was from one step to the next: rows are in their episodes' order
 
 
 def test_a_goal_picture_of_another_size_is_refused(home, policy, tmp_path, capsys):
