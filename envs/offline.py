@@ -173,15 +173,15 @@ def read_numbers(dataset: MinariDataset) -> Numbers:
     return stack(episodes)
 
 
-def with_rewards(data: Numbers, rewards: Rewards, scale: float = 1.0, shift: float = 0.0) -> Numbers:
-    """The data with other rewards: scale * rewards(observation, action, next observation) + shift, of all transitions at once.
+def with_rewards(data: Numbers, rewards: Rewards | None, scale: float = 1.0, shift: float = 0.0) -> Numbers:
+    """The data with other rewards: scale * rewards(observation, action, next observation) + shift, of all transitions at once; None: of its own rewards.
 
     Raises ValueError unless these are finite numbers, one for each transition.
     """
     last = np.zeros(len(data.observation), bool)
     last[data.end - 1] = True
     rows = np.flatnonzero(~last)
-    found = np.asarray(rewards(data.observation[rows], data.action[rows], data.observation[rows + 1]), np.float32)
+    found = data.reward[rows] if rewards is None else np.asarray(rewards(data.observation[rows], data.action[rows], data.observation[rows + 1]), np.float32)
     if found.shape != rows.shape:
         raise ValueError(f"the rewards have shape {found.shape}, and there are {len(rows)} transitions")
     reward = np.zeros(len(last), np.float32)

@@ -63,16 +63,14 @@ def open_data(config: PretrainConfig) -> tuple[Numbers | None, Any]:
         data = read_numbers(dataset)
     if config.rewards or (config.reward_scale, config.reward_shift) != (1.0, 0.0):
         with explained("rewards"):
-            data = with_rewards(data, rewards_of(config.rewards, data), config.reward_scale, config.reward_shift)
+            data = with_rewards(data, rewards_of(config.rewards), config.reward_scale, config.reward_shift)
     return data, config.env or dataset.env_spec
 
 
-def rewards_of(name: str, data: Numbers) -> Rewards:
-    """The function MODULE:FUNCTION, or what gives the data's own rewards back. Raises UserError where there is none."""
+def rewards_of(name: str) -> Rewards | None:
+    """The function MODULE:FUNCTION; None for no name. Raises UserError where there is none."""
     if not name:
-        inner = np.ones(len(data.reward), bool)
-        inner[data.end - 1] = False
-        return lambda observation, action, following: data.reward[inner]
+        return None
     module, _, function = name.partition(":")
     try:
         return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
@@ -82,10 +80,8 @@ def rewards_of(name: str, data: Numbers) -> Rewards:
 
 def open_copies(env: Any, n: int) -> Copies:
     """Copies of an environment. Raises UserError where it cannot be made."""
-    if isinstance(env, str) and ":" not in env:
-        register(env)
-    elif not isinstance(env, str):
-        register(env.id)
+    if ":" not in (name := env if isinstance(env, str) else env.id):
+        register(name)
     with explained("env"):
         try:
             return Copies(env, n)
@@ -109,11 +105,10 @@ def fitting(found: Widths, expected: Widths, what: str, other: str) -> None:
 
 
 # ---------------------------------------------------------------- learning
-def numbers_replay(data: Numbers | None, widths: Widths, device: torch.device, capacity: int = 0) -> Replay:
-    """A replay of the data, with room for `capacity` rows where there is none."""
-    replay = Replay(len(data.observation) if data else capacity, widths.goal, widths.observation, widths.action, device=device)
-    if data is not None:
-        add_episodes(replay, data.episodes())
+def numbers_replay(data: Numbers, widths: Widths, device: torch.device) -> Replay:
+    """A replay of the data."""
+    replay = Replay(len(data.observation), widths.goal, widths.observation, widths.action, device=device)
+    add_episodes(replay, data.episodes())
     return replay
 
 

@@ -17,7 +17,6 @@ from envs.offline import append_numbers, check_can_append
 from goals.relabel import HindsightSampler, MixedSampler
 from goals.replay import Replay
 from imagoal import offline
-from imagoal.compose import load as load_config
 from imagoal.compose import name_of
 from imagoal.config import PracticeConfig, PretrainConfig
 from imagoal.errors import UserError, explained
@@ -90,7 +89,7 @@ def main(config: PracticeConfig) -> None:
     before = {name: column[0] for name, column in metrics.items() if name in after}
     result: dict[str, Any] = {"steps": steps, "attempts": config.episodes, **{f"{k}_before": v for k, v in before.items()}, **after,
                               "seconds": round(time.monotonic() - began, 1)}  # fmt: skip
-    report(config, run, result).save(run.path / "report.html")
+    report(config, run, online.pretrain, result).save(run.path / "report.html")
     run.finish(result)
 
 
@@ -134,10 +133,9 @@ def updates(config: PracticeConfig, online: Online, r: int, taken: int) -> dict[
     return learn(agent, online.sampler, count, config.batch_size, generator, config.precision)
 
 
-def report(config: PracticeConfig, run: RunFolder, result: dict[str, Any]) -> Report:
+def report(config: PracticeConfig, run: RunFolder, pretrain: PretrainConfig, result: dict[str, Any]) -> Report:
     """The page: before, after, and the curves, with those of pretraining at negative steps."""
-    online: PretrainConfig = load_config("pretrain", [f"run={pretrain_run(config.policy)}", "resume=true"])
-    page = Report("Practice online", f"agent `{name_of('agent', online.agent)}` in {online.env or 'the environment of its data'}, seed {config.seed}")
+    page = Report("Practice online", f"agent `{name_of('agent', pretrain.agent)}` in {pretrain.env or 'the environment of its data'}, seed {config.seed}")
     page.numbers([
         ("Return", f"{result['return']:.1f}", f"{result['return_before']:.1f} before; {config.evaluation_episodes} episodes"),
         *([("Success", f"{100 * result['success']:.0f}%", f"{100 * result['success_before']:.0f}% before, as the environment says")] if "success" in result else []),

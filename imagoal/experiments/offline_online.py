@@ -26,6 +26,7 @@ from goals.relabel import GoalsConfig, Mixture
 from imagoal import offline
 from imagoal.config import ExperimentConfig
 from imagoal.figures import PALETTE, STYLE, figure_png, learning_curve
+from imagoal.learning import learn
 from imagoal.online import with_pretraining
 from imagoal.stages import stages
 from imagoal.stats import iqm, iqm_interval
@@ -83,8 +84,7 @@ def demonstration_data(env: str, seed: int) -> list[Episode]:
     generator = torch.Generator().manual_seed(seed)
     many = sampler.sample(700, generator)
     clone.fit_scaling(many.obs, many.goal)
-    for _ in range(1500):
-        clone.update(sampler.sample(128, generator))
+    learn(clone, sampler, 1500, 128, generator)
     cloned, _ = copies.run(offline.actor(clone, torch.device("cpu"), True, generator), range(seed * 1000 + 15, seed * 1000 + 115))
     return [*shown, *cloned]
 

@@ -20,6 +20,7 @@ from goals.replay import Replay
 from imagoal.config import ExperimentConfig
 from imagoal.disk import write_atomic
 from imagoal.figures import STYLE, figure_png
+from imagoal.learning import learn
 
 GAMMA, RANDOM, PRIZE = 0.9, 0.25, 10.0
 PLAN = (  # S the start, G the goal
@@ -94,7 +95,7 @@ def train(name: str, settings: dict[str, Any], replay: Replay, seed: int, update
     for step in range(updates):
         for optimizer in agent.optimizers.values():
             optimizer.param_groups[0]["lr"] = COMMON["learning_rate"] * (1 - step / updates)
-        agent.update(sampler.draw(256, agent.length, generator))  # type: ignore[operator]
+        learn(agent, sampler, 1, 256, generator)
     return agent
 
 
