@@ -10,11 +10,11 @@ from imagoal.config import ExperimentConfig
 from imagoal.experiments.curves import by_variant, curves, curves_figure, shared
 from imagoal.stages import stages
 
-STEPS = {"reacher": 6_000, "pusher": 25_000, "multi_pusher": 20_000}
+STEPS = {"reacher": 6_000, "pusher": 25_000, "multi_pusher": 10_000}
 SETTINGS: dict[str, tuple[str, ...]] = {
     "reacher": ("evaluate_every=500", "explore_episodes=100"),
     "pusher": ("evaluate_every=2500",),
-    "multi_pusher": ("evaluate_every=4000", "explore_episodes=1700", "explore_horizon=5", "vision_steps=2000"),
+    "multi_pusher": ("evaluate_every=2000", "explore_episodes=1700", "explore_horizon=5", "vision_steps=2000"),
 }
 ABLATION_STEPS = 10_000  # curves are compared at the same steps
 METHODS: dict[str, tuple[str, ...]] = {  # fig. 3
