@@ -14,4 +14,5 @@ EXPERIMENTS = {
     "real": "imagoal.experiments.real",
     "umaze": "imagoal.experiments.umaze",
     "offline_online": "imagoal.experiments.offline_online",
+    "locomotion": "imagoal.experiments.locomotion",
 }

@@ -62,7 +62,7 @@ def unit(metric: str) -> str:
     if "seconds" in metric:
         return "s"
     last = metric.rsplit(".", 1)[-1]
-    return {"final_distance": "m", "start_distance": "m", "solved_at": "steps"}.get(last, "" if last.endswith("loss") else "fraction")
+    return {"final_distance": "m", "start_distance": "m", "solved_at": "steps", "return": "", "score": ""}.get(last, "" if last.endswith("loss") else "fraction")
 
 
 def as_result(config: ExperimentConfig, seeds: Seeds, seconds: float) -> dict[str, Any]:
