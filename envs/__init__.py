@@ -35,3 +35,6 @@ for name, (world, steps) in VISUAL.items():
         )  # fmt: skip
 
 gymnasium.register("imagoal/PuckToPlace-v0", "envs.tasks:PuckToPlace", max_episode_steps=50)
+
+for name, options in (("Desk", {}), ("DeskYaw", {"yaw": True}), ("DeskState", {"observe": "state"})):
+    gymnasium.register(f"imagoal/{name}-v0", "envs.desk:Desk", kwargs=options, max_episode_steps=75, disable_env_checker=True)

@@ -34,14 +34,14 @@ class GoalEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray], Generic[W]):
     """A goal environment on a batch engine of one copy. A subclass says where episodes begin and what success is.
 
     Observation (`observe="image"`): `observation` and `achieved_goal` the picture (H, W, 3) uint8, `desired_goal` the
-    goal's picture. With `observe="state"`, pictures are replaced by the state vector. Action (2,) in [-1, 1]. Reward:
+    goal's picture. With `observe="state"`, pictures are replaced by the state vector. Action (action_dim,) in [-1, 1]. Reward:
     success - 1, from ground truth: learning never reads it. Never terminates: reaching a goal is no end; time limits
     truncate.
 
     Args:
         image_size: 48, 64 or 84 pixels. observe: "image" or "state". render_mode: None or "rgb_array".
         states: the space of state vectors.
-        further: spaces of what else is observed; the subclass extends `_further`.
+        further: spaces of what else is observed; the subclass extends `_further`. action_dim: numbers of an action.
 
     Raises:
         ValueError: for an argument out of range.
@@ -51,7 +51,7 @@ class GoalEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray], Generic[W]):
 
     def __init__(
         self, image_size: int, observe: str, render_mode: str | None, states: spaces.Box,
-        further: dict[str, spaces.Box] | None = None,
+        further: dict[str, spaces.Box] | None = None, action_dim: int = 2,
     ) -> None:  # fmt: skip
         if image_size not in IMAGE_SIZES:
             raise ValueError(f"image_size must be one of {IMAGE_SIZES}, not {image_size}")
@@ -62,7 +62,7 @@ class GoalEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray], Generic[W]):
         self.image_size, self.observe, self.render_mode = image_size, observe, render_mode
         self.state_dim = states.shape[0]
         self.goal_state = np.zeros(0, np.float32)
-        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (action_dim,), np.float32)
         look = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8) if observe == "image" else states
         self.observation_space = spaces.Dict(  # type: ignore[assignment]
             {"observation": look, "achieved_goal": look, "desired_goal": look, **(further or {})}
@@ -132,8 +132,8 @@ class GoalEnv(gymnasium.Env[dict[str, np.ndarray], np.ndarray], Generic[W]):
         return self.world.picture(self._sample_goal(self.state)[None])[0]
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        """One control step of 50 ms. Raises ValueError unless the action is two finite numbers."""
-        self.world.step(checked("action", action, 2)[None])
+        """One control step. Raises ValueError unless the action is `action_dim` finite numbers."""
+        self.world.step(checked("action", action, self.action_space.shape[0])[None])  # type: ignore[index]
         observation, info = self._seen()
         return observation, float(info["is_success"]) - 1.0, False, False, info  # = compute_reward, which a test checks
 

@@ -47,7 +47,7 @@ class Scene:
     light: tuple[float, float, float]  # x and y tilt of the light's direction, its strength
 
 
-def _vivid(rng: np.random.Generator, hue: float) -> Color:
+def vivid(rng: np.random.Generator, hue: float) -> Color:
     """A saturated colour of the given hue (in turns), slightly varied."""
     hue = (hue + rng.uniform(-0.02, 0.02)) % 1.0
     saturation, value = rng.uniform(0.85, 1.0), rng.uniform(0.8, 1.0)
@@ -63,7 +63,17 @@ def _thing(rng: np.random.Generator, kind: str, x: float, y: float, yaw: float, 
         "drawer": (rng.uniform(0.050, 0.060), rng.uniform(0.085, 0.10)),
     }[kind]
     grey = float(rng.uniform(0.15, 0.35))
-    return Thing(kind, x, y, yaw, float(size), float(travel), _vivid(rng, hue), (grey, grey, grey))
+    return Thing(kind, x, y, yaw, float(size), float(travel), vivid(rng, hue), (grey, grey, grey))
+
+
+def parse_name(name: str) -> tuple[int, int]:
+    """The split's seed and the number in a scene's name. Raises ValueError for a name that is neither `train/N` nor `held_out/N`."""
+    match = re.fullmatch(r"(\w+)/(\d+)", name)
+    if not match or match[1] not in SPLITS:
+        near = get_close_matches(name.split("/")[0], list(SPLITS), n=1)
+        hint = f"; did you mean {near[0]}/0?" if near else ""
+        raise ValueError(f"unknown scene {name!r}: scenes are named train/N or held_out/N{hint}")
+    return SPLITS[match[1]], int(match[2])
 
 
 def sample_scene(name: str, kinds: tuple[str, ...] = KINDS) -> Scene:
@@ -76,15 +86,11 @@ def sample_scene(name: str, kinds: tuple[str, ...] = KINDS) -> Scene:
     Raises:
         ValueError: if the name or a kind is unknown.
     """
-    match = re.fullmatch(r"(\w+)/(\d+)", name)
-    if not match or match[1] not in SPLITS:
-        near = get_close_matches(name.split("/")[0], list(SPLITS), n=1)
-        hint = f"; did you mean {near[0]}/0?" if near else ""
-        raise ValueError(f"unknown scene {name!r}: scenes are named train/N or held_out/N{hint}")
+    split, number = parse_name(name)
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or len(set(kinds)) < 2:
         raise ValueError(f"a scene needs at least two different kinds of {KINDS}, not {tuple(kinds)}")
-    rng = np.random.default_rng([SPLITS[match[1]], int(match[2])])
+    rng = np.random.default_rng([split, number])
     chosen = rng.permutation(sorted(set(kinds)))[:2]
     hues = rng.permutation(HUES) / HUES
     things = []

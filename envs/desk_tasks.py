@@ -1,0 +1,278 @@
+"""What can be done at a desk: the tasks, when they are done by the simulator's state, starts from which they can be, and scripted experts.
+
+Success reads ground truth and is for evaluation only.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from envs.desk_scenes import TRAVEL, DeskScene, Element
+from envs.desk_simulation import (
+    BAR,
+    BUTTON_DRAWER,
+    CABINET,
+    DRAWER,
+    DRAWER_BOX,
+    FRONT,
+    GAP,
+    GRIP,
+    HELD,
+    HIGH,
+    HOME,
+    LOW,
+    OBJECT,
+    QUATERNION,
+    STATE,
+    STEP,
+    TABLE,
+    TIP,
+    TRAY_BOX,
+    TRAY_HEIGHT,
+    to_element,
+    to_world,
+)  # fmt: skip
+
+TASKS = ("open_drawer", "close_drawer", "press_button", "grasp", "place_in_drawer", "place_in_tray")
+DRAWER_TOLERANCE = 0.03  # metres between a drawer and where the goal has it
+OBJECT_TOLERANCE = 0.05  # metres between the object and where the goal has it, where nothing holds it
+LIFTED = 0.03  # metres above where it lay
+RIM = 0.012  # metres beyond a container's inside that still count
+UP = -0.19  # metres, height of the tip on its way
+CLEAR = 0.026  # metres of the tip above the table where it passes low
+
+
+# ---------------------------------------------------------------- where things are
+def handle(e: Element, q: float) -> np.ndarray:
+    """The middle of the gap behind a drawer's bar, (3,) in the world."""
+    return to_world(e, np.array([FRONT + GAP / 2 + q * TRAVEL, 0.0, CLEAR]))
+
+
+def drawer_middle(e: Element, q: float) -> np.ndarray:
+    """The middle of the space in a drawer, on its floor, (3,) in the world."""
+    return to_world(e, np.array([CABINET[0] - 0.012 - DRAWER_BOX[0] + q * TRAVEL, 0.0, 0.02]))
+
+
+def in_drawer(scene: DeskScene, state: np.ndarray) -> np.ndarray:
+    """Whether the object lies in the handle's drawer, whatever its opening; states (..., STATE) -> (...)."""
+    if scene.drawer is None or scene.shape < 0:
+        return np.zeros(state.shape[:-1], bool)
+    at = to_element(scene.drawer, state[..., OBJECT]) - np.array([FRONT - 0.008 - DRAWER_BOX[0], 0, 0])
+    at[..., 0] -= state[..., DRAWER] * TRAVEL
+    inside = (np.abs(at[..., 0]) < DRAWER_BOX[0] + RIM) & (np.abs(at[..., 1]) < DRAWER_BOX[1] + RIM)
+    return inside & (at[..., 2] < 0.07) & (state[..., HELD] < 0.5)
+
+
+def in_tray(scene: DeskScene, state: np.ndarray) -> np.ndarray:
+    """Whether the object lies in the tray or box; states (..., STATE) -> (...)."""
+    if scene.tray is None or scene.shape < 0:
+        return np.zeros(state.shape[:-1], bool)
+    at = to_element(scene.tray, state[..., OBJECT])
+    inside = (np.abs(at[..., 0]) < TRAY_BOX[0] + RIM) & (np.abs(at[..., 1]) < TRAY_BOX[1] + RIM)
+    return inside & (at[..., 2] < 2 * TRAY_HEIGHT[scene.deep] + 0.03) & (state[..., HELD] < 0.5)
+
+
+def lifted(state: np.ndarray) -> np.ndarray:
+    """Whether the object is held above the table; states (..., STATE) -> (...)."""
+    return (state[..., HELD] > 0.5) & (state[..., OBJECT][..., 2] > TABLE + 0.02 + LIFTED)
+
+
+def success(scene: DeskScene, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """Ground truth, for evaluation only: drawers within 3 cm of where the goal has them, the object where the goal has it: held, in the drawer,
+    in the tray, or within 5 cm. The arm does not count. States (..., STATE) -> (...)."""
+    state, goal = np.asarray(state, np.float64), np.asarray(goal, np.float64)
+    done = np.ones(np.broadcast_shapes(state.shape, goal.shape)[:-1], bool)
+    for index in (DRAWER, BUTTON_DRAWER):
+        done &= np.abs(state[..., index] - goal[..., index]) * TRAVEL <= DRAWER_TOLERANCE
+    if scene.shape < 0:
+        return done
+    near = np.linalg.norm(state[..., OBJECT] - goal[..., OBJECT], axis=-1) <= OBJECT_TOLERANCE
+    kinds = [(lifted(state), lifted(goal)), (in_drawer(scene, state), in_drawer(scene, goal)), (in_tray(scene, state), in_tray(scene, goal))]
+    special = np.any([wanted for _, wanted in kinds], axis=0)
+    return done & np.where(special, np.any([has & wanted for has, wanted in kinds], axis=0), near)
+
+
+def task_done(scene: DeskScene, task: str, first: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """Ground truth: whether a task is done in states (..., STATE) of an episode that began in `first`."""
+    first, state = np.asarray(first, np.float64), np.asarray(state, np.float64)
+    moved = 1 - DRAWER_TOLERANCE / TRAVEL
+    if task == "open_drawer":
+        return state[..., DRAWER] >= moved
+    if task == "close_drawer":
+        return state[..., DRAWER] <= 1 - moved
+    if task == "press_button":
+        return np.abs(state[..., BUTTON_DRAWER] - first[..., BUTTON_DRAWER]) >= moved
+    if task == "grasp":
+        return lifted(state)
+    return in_drawer(scene, state) if task == "place_in_drawer" else in_tray(scene, state)
+
+
+def possible(scene: DeskScene) -> list[str]:
+    """The tasks that a scene allows."""
+    has = {
+        "open_drawer": scene.drawer, "close_drawer": scene.drawer, "press_button": scene.button_drawer, "grasp": scene.shape >= 0,
+        "place_in_drawer": scene.drawer and scene.shape >= 0, "place_in_tray": scene.tray and scene.shape >= 0,
+    }  # fmt: skip
+    return [task for task in TASKS if has[task]]
+
+
+# ---------------------------------------------------------------- starts
+def free_place(scene: DeskScene, rng: np.random.Generator) -> np.ndarray:
+    """A place (2,) on the table for the object: clear of the cabinets, their open drawers and the tray."""
+    elements = [(e, 0.80 if e is not scene.tray else e.x + 0.09) for e in (scene.drawer, scene.button_drawer, scene.tray) if e]
+    for _ in range(200):
+        x, y = rng.uniform(0.68, 0.82), rng.uniform(-0.16, 0.16)
+        if all(abs(y - e.y) > 0.085 or x > limit for e, limit in elements):
+            return np.array([x, y])
+    return np.array([0.82, float(rng.uniform(-0.16, 0.16))])
+
+
+def sample_start(scene: DeskScene, rng: np.random.Generator, task: str | None = None) -> np.ndarray:
+    """A start state (STATE,) float32: drawers open or closed, the object on the table, the gripper open above it all; one from which the task
+    can be done, if one is named."""
+    state = np.zeros(STATE)
+    state[TIP] = HOME + rng.uniform(-1, 1, 3) * np.array([0.03, 0.08, 0.03]) + np.array([0, 0.13, 0])
+    state[GRIP] = 1
+    ends = rng.integers(0, 2, 2)
+    if task in ("open_drawer", "close_drawer", "place_in_drawer"):
+        ends[0] = task != "open_drawer"
+    if scene.drawer:
+        state[DRAWER] = abs(ends[0] - rng.uniform(0, 0.06))
+    if scene.button_drawer:
+        state[BUTTON_DRAWER] = ends[1]
+    if scene.shape >= 0:
+        state[OBJECT] = *free_place(scene, rng), TABLE + 0.03
+        turn = rng.uniform(-np.pi, np.pi)
+        state[QUATERNION] = 0, 0, np.sin(turn / 2), np.cos(turn / 2)
+    return state.astype(np.float32)
+
+
+# ---------------------------------------------------------------- experts
+@dataclass(frozen=True)
+class Aim:
+    """Where the tip goes next, how fast at most (shares of an action), with the gripper closed or open, and how near is near enough, metres."""
+
+    tip: np.ndarray
+    closed: bool = False
+    speed: float = 1.0
+    near: float = 0.012
+
+
+Aims = Iterator[Callable[[np.ndarray], Aim | None]]  # stages: state -> aim, None when it is over
+
+
+def above(point: np.ndarray, height: float = UP) -> np.ndarray:
+    """The point's place at another height."""
+    return np.array([point[0], point[1], height])
+
+
+class DeskExpert:
+    """Does a task in stages: raise, align, lower, then pull, push, press or grasp; then rises and waits. It reads the ground truth.
+
+    Args: scene; task: one of `possible(scene)`; noise: standard deviation of Gaussian noise on every action; yaw: whether actions have one.
+    Raises ValueError for a task that the scene does not allow.
+    """
+
+    def __init__(self, scene: DeskScene, task: str, noise: float = 0.1, yaw: bool = False) -> None:
+        if task not in possible(scene):
+            raise ValueError(f"scene {scene.name} does not allow {task}: it has {', '.join(possible(scene))}")
+        self.scene, self.task, self.noise, self.yaw = scene, task, noise, yaw
+
+    def reset(self, state: np.ndarray, rng: np.random.Generator) -> None:
+        """Begins."""
+        self._rng, self._start, self._waited = rng, np.array(state, np.float64), 0
+        self._aims = self._stages()
+        self._now: Callable[[np.ndarray], Aim | None] | None = next(self._aims)
+        self._last = Aim(np.array(state[TIP], np.float64))
+
+    def act(self, state: np.ndarray) -> np.ndarray:
+        """The next action, (4,) or (5,) in [-1, 1]."""
+        state = np.asarray(state, np.float64)
+        while self._now is not None:
+            aim = self._now(state)
+            if aim is None:
+                self._now = next(self._aims, None)
+                continue
+            self._last = aim
+            break
+        aim = self._last
+        move = (aim.tip - state[TIP]) / STEP
+        move *= min(1.0, aim.speed / max(float(np.abs(move).max()), 1e-9))
+        parts = [move, [0.0]] if self.yaw else [move]
+        action = np.concatenate([*parts, [0.8 if aim.closed else -0.8]])
+        return np.clip(action + self.noise * self._rng.standard_normal(len(action)), -1, 1)
+
+    # Stages say where to go from the present state; each is over when its place is reached, or what it is for is done.
+    def _go(self, point: np.ndarray, closed: bool = False, speed: float = 1.0, near: float = 0.012) -> Callable[[np.ndarray], Aim | None]:
+        point = np.clip(point, LOW, HIGH)
+        return lambda state: None if np.linalg.norm(point - state[TIP]) < near else Aim(point, closed, speed)
+
+    def _until(
+        self, done: Callable[[np.ndarray], Any], aim: Callable[[np.ndarray], np.ndarray], closed: bool = False, speed: float = 1.0, most: int = 30
+    ) -> Callable[[np.ndarray], Aim | None]:
+        count = 0
+
+        def stage(state: np.ndarray) -> Aim | None:
+            nonlocal count
+            count += 1
+            return None if done(state) or count > most else Aim(np.clip(aim(state), LOW, HIGH), closed, speed)
+
+        return stage
+
+    def _stages(self) -> Aims:
+        yield lambda state: None if state[TIP][2] > UP - 0.015 else Aim(above(state[TIP]))
+        yield from {"open_drawer": self._pull, "close_drawer": self._push, "press_button": self._press}.get(self.task, self._carry)()
+        yield lambda state: None if state[TIP][2] > UP - 0.015 else Aim(above(state[TIP]), self.task == "grasp")
+
+    def _pull(self) -> Aims:
+        e = self.scene.drawer
+        assert e is not None
+        yield self._until(lambda state: np.linalg.norm((handle(e, state[DRAWER]) - state[TIP])[:2]) < 0.006, lambda state: above(handle(e, state[DRAWER])))
+        yield self._until(lambda state: state[TIP][2] < TABLE + CLEAR + 0.01, lambda state: handle(e, state[DRAWER]), speed=0.7)
+        ahead = handle(e, 1.15) - handle(e, 0.0)
+        ahead /= np.linalg.norm(ahead)
+        yield self._until(lambda state: state[DRAWER] > 0.97, lambda state: np.append((handle(e, state[DRAWER]) + 0.03 * ahead)[:2], TABLE + CLEAR), speed=0.8)
+
+    def _push(self) -> Aims:
+        e = self.scene.drawer
+        assert e is not None
+
+        def before(q: float) -> np.ndarray:
+            """A place before the bar."""
+            return to_world(e, np.array([FRONT + GAP + 2 * BAR[0] + 0.008 + q * TRAVEL, 0.0, CLEAR]))
+
+        at = before(self._start[DRAWER]) + 0.022 * (before(1.0) - before(0.0)) / TRAVEL
+        yield self._go(above(at))
+        yield self._go(at, near=0.010, speed=0.7)
+        yield self._until(lambda state: state[DRAWER] < 0.04, lambda state: before(state[DRAWER] - 0.25), speed=0.8)
+        yield self._go(at, near=0.05)
+
+    def _press(self) -> Aims:
+        e = self.scene.button_drawer
+        assert e is not None
+        top = to_world(e, np.array([0.0, 0.0, 2 * CABINET[2] + 0.018]))
+        begun = self._start[BUTTON_DRAWER] > 0.5
+        yield self._go(above(top, top[2] + 0.05), closed=True, near=0.010)
+        yield self._until(lambda state: abs(state[BUTTON_DRAWER] - float(begun)) > 0.15, lambda state: top - np.array([0, 0, 0.03]), closed=True, speed=0.5)
+
+    def _carry(self) -> Aims:
+        yield self._until(lambda state: np.linalg.norm((state[OBJECT] - state[TIP])[:2]) < 0.010, lambda state: above(state[OBJECT]))
+        yield self._until(lambda state: abs(state[OBJECT][2] - state[TIP][2]) < 0.010, lambda state: state[OBJECT], speed=0.6)
+        yield self._until(lambda state: state[HELD] > 0.5, lambda state: state[OBJECT], closed=True, most=12)
+        yield lambda state: None if state[TIP][2] > UP - 0.02 else Aim(above(state[TIP]), True)
+        if self.task == "grasp":
+            return
+        e = self.scene.drawer if self.task == "place_in_drawer" else self.scene.tray
+        assert e is not None
+        inside = drawer_middle(e, self._start[DRAWER]) if self.task == "place_in_drawer" else to_world(e, np.array([0.0, 0.0, 0.02]))
+
+        def over(state: np.ndarray, height: float) -> np.ndarray:
+            """Where the tip is when the object, which it may hold off its middle, is over the place."""
+            return above(inside + state[TIP] - state[OBJECT], height)
+
+        low = TABLE + 0.095
+        yield self._until(lambda state: np.linalg.norm((state[OBJECT] - inside)[:2]) < 0.012, lambda state: over(state, UP), closed=True)
+        yield self._until(lambda state: state[TIP][2] < low + 0.012, lambda state: over(state, low), closed=True)
+        yield self._until(lambda state: state[HELD] < 0.5, lambda state: np.append(state[TIP][:2], low), most=3)
