@@ -3,6 +3,7 @@
 A case's `measure(seconds)` spends about that long and returns one number. Setting up and warming up are not timed.
 """
 
+import importlib.util
 import itertools
 import shutil
 import statistics
@@ -22,6 +23,9 @@ import torch
 import envs
 from agents.registry import AGENTS
 from benchmarks.reference_vqvae import ReferenceTraining
+from envs.desk import DeskBatch
+from envs.desk_scenes import sample_desk
+from envs.desk_tasks import TASKS, possible
 from envs.tabletop import TabletopBatch
 from envs.worlds import FAMILIES, World, make_world
 from goals.lookup import CodebookLookup
@@ -115,6 +119,24 @@ def environment() -> Iterator[Case]:
             batch.proprio()
 
     yield Case("env.batch_16.pixel_steps_per_s", "steps/s", rate(16 * len(actions), lockstep))
+
+
+def desk() -> Iterator[Case]:
+    """Control steps per second at a desk that has everything, each with its 48 x 48 picture, and resets; where PyBullet is installed."""
+    if importlib.util.find_spec("pybullet") is None:
+        return
+    scene = next(name for name in (f"train/{n}" for n in range(100)) if len(possible(sample_desk(name))) == len(TASKS))
+    world, actions = DeskBatch(scene, 4), np.random.default_rng(0).uniform(-1, 1, (75, 4, 4))
+    starts = world.starts(range(4))
+
+    def lockstep() -> None:
+        world.reset(starts)
+        for action in actions:
+            world.step(action)
+            world.images()
+
+    yield Case("env.desk.batch_4.pixel_steps_per_s", "steps/s", rate(actions.shape[0] * 4, lockstep))
+    yield Case("env.desk.resets_per_s", "resets/s", rate(4, lambda: world.reset(starts)))
 
 
 def worlds() -> Iterator[Case]:
@@ -300,6 +322,7 @@ def cases(quick: bool = False) -> Iterator[Case]:
     torch.manual_seed(0)
     small = VQVAE(load("train", ["data=-", "vision=vqvae_small"]).vision).eval()
     yield from environment()
+    yield from desk()
     yield from worlds()
     yield from vision(small, "vision_small", window=4)
     yield from waiting(small)

@@ -14,7 +14,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -25,13 +25,14 @@ import gymnasium
 import numpy as np
 
 from envs.columns import MIN_STEPS, Columns
-from envs.experts import OUPolicy, Policy, ScriptedExpert
-from envs.scenes import KINDS, SPLITS, sample_scene
-from envs.simulation import SUCCESS_TOLERANCE
-from envs.tabletop import TabletopBatch
+from envs.experts import Policy
+from envs.families import FAMILIES, SceneBatch, SceneSettings, open_scene
+from envs.scenes import KINDS, SPLITS
 from envs.trajectories import Episode, columns_from_minari, is_minari, write_both
 
 SHARD = 16  # episodes in a shard, at most
+ATTEMPTS = 10  # at an episode in which nothing leaves the table
+RESTARTS = 3  # of the processes, when one of them dies
 _GOLDEN = 0.6180339887498949  # spreads the expert's turns over scenes
 
 
@@ -42,7 +43,7 @@ class Plan:
     Attributes:
         episodes: trajectories in all. scenes: they go round scenes `split`/0 .. `split`/scenes-1.
         horizon: steps of a trajectory. expert_share: share of trajectories by the scripted expert, in [0, 1].
-        seed: of everything drawn at random. image_size: pixels a side. kinds: things the scenes are drawn from.
+        seed: of everything drawn at random. image_size, kinds, family, yaw: see `envs.families.SceneSettings`.
     """
 
     episodes: int
@@ -53,6 +54,13 @@ class Plan:
     split: str = "train"
     image_size: int = 48
     kinds: tuple[str, ...] = KINDS
+    family: str = "tabletop"
+    yaw: bool = False
+
+    @property
+    def settings(self) -> SceneSettings:
+        """What its scenes are made with."""
+        return SceneSettings(self.family, self.image_size, self.kinds, self.yaw)
 
     def __post_init__(self) -> None:
         """Raises ValueError for values out of range."""
@@ -64,7 +72,7 @@ class Plan:
             raise ValueError(f"expert_share must lie between 0 and 1, not {self.expert_share}")
         if self.split not in SPLITS:
             raise ValueError(f"split must be one of {tuple(SPLITS)}, not {self.split!r}")
-        sample_scene(f"{self.split}/0", self.kinds)  # raises for unknown kinds
+        FAMILIES[self.settings.family].tasks(f"{self.split}/0", self.settings)  # raises for an unknown family, or kinds
 
     def by_expert(self, episode: int) -> bool:
         """Whether the expert acts in this episode: evenly spread over a scene's episodes, its turn differing by scene."""
@@ -78,9 +86,9 @@ class Plan:
         return [numbers[i : i + SHARD] for numbers in of_scene for i in range(0, len(numbers), SHARD)]
 
 
-def rollout(world: TabletopBatch, policy: Policy, horizon: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """One trajectory in copy 0 of `world` from a sampled start: arrays image, proprio, state (T + 1), action (T)."""
-    world.reset(world.simulation.sample_start(rng)[None])
+def rollout(world: SceneBatch, policy: Policy, start: np.ndarray, horizon: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """One trajectory in copy 0 of `world` from a start (S,): arrays image, proprio, state (T + 1), action (T)."""
+    world.reset(start[None])
     state = world.states()[0]
     policy.reset(state, rng)
     images, states, actions = [world.images()[0]], [state], []
@@ -95,23 +103,29 @@ def rollout(world: TabletopBatch, policy: Policy, horizon: int, rng: np.random.G
     return {"image": np.stack(images), "proprio": world.proprio_of(stacked), "state": stacked, "action": np.stack(actions)}
 
 
-def draw(plan: Plan, number: int, things: int) -> tuple[int, np.random.Generator]:
-    """What episode `number` begins with: the index of the thing the expert shall move (-1: a random policy) and its generator."""
+def draw(plan: Plan, number: int, tasks: int, attempt: int = 0) -> tuple[int, np.random.Generator]:
+    """What episode `number` begins with: the number of the task the expert shall do (-1: a random policy), whatever the attempt, and its generator."""
     rng = np.random.default_rng([plan.seed, number, 11])
-    return int(rng.integers(things)) if plan.by_expert(number) else -1, rng
+    task = int(rng.integers(tasks)) if plan.by_expert(number) else -1
+    return task, rng if attempt == 0 else np.random.default_rng([plan.seed, number, 11, attempt])
 
 
-def collect_episode(plan: Plan, world: TabletopBatch, number: int) -> Episode:
-    """Episode `number` of the plan; `world` must be its scene."""
-    thing, rng = draw(plan, number, len(world.simulation.scene.things))
-    policy: Policy = ScriptedExpert(world.simulation, thing=thing) if thing >= 0 else OUPolicy()
-    columns = rollout(world, policy, plan.horizon, rng)
-    return Episode(**columns, scene=number % plan.scenes, number=number, policy=policy_name(thing), thing=thing)
+def collect_episode(plan: Plan, world: SceneBatch, number: int, tasks: int) -> tuple[Episode, int]:
+    """Episode `number` of the plan, and how many were discarded before it in which a thing left the table; `world` must be its scene.
+
+    Raises ValueError when none of `ATTEMPTS` can be kept.
+    """
+    for attempt in range(ATTEMPTS):
+        task, rng = draw(plan, number, tasks, attempt)
+        columns = rollout(world, world.expert(task), world.start_for(task, rng), plan.horizon, rng)
+        if not world.lost()[0]:
+            return Episode(**columns, scene=number % plan.scenes, number=number, policy=policy_name(task), thing=task), attempt
+    raise ValueError(f"scene {plan.split}/{number % plan.scenes} lost its object in all of {ATTEMPTS} episodes")
 
 
-def policy_name(thing: int) -> str:
-    """"expert" where it has a thing to move, else "random"."""
-    return "random" if thing < 0 else "expert"
+def policy_name(task: int) -> str:
+    """"expert" where there is a task, else "random"."""
+    return "random" if task < 0 else "expert"
 
 
 def _shard_path(folder: Path, numbers: tuple[int, ...]) -> Path:
@@ -121,19 +135,30 @@ def _shard_path(folder: Path, numbers: tuple[int, ...]) -> Path:
 def collect_shard(plan: Plan, folder: Path, numbers: tuple[int, ...]) -> int:
     """Collects these episodes (all of one scene) into one file, in one move; returns how many."""
     scene = f"{plan.split}/{numbers[0] % plan.scenes}"
-    world = TabletopBatch(scene, 1, plan.image_size, plan.kinds)
-    episodes = [collect_episode(plan, world, number) for number in numbers]
+    world, tasks = open_scene(scene, 1, plan.settings), len(FAMILIES[plan.family].tasks(scene, plan.settings))
+    found = [collect_episode(plan, world, number, tasks) for number in numbers]
+    world.close()
+    episodes = [episode for episode, _ in found]
     columns = {name: np.stack([getattr(e, name) for e in episodes]) for name in ("image", "proprio", "state", "action")}
     things = np.array([e.thing for e in episodes])
     path = _shard_path(folder, numbers)
     begun = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         with open(begun, "wb") as file:
-            np.savez(file, thing=things, **columns)  # type: ignore[arg-type]
+            np.savez(file, thing=things, discarded=np.array([n for _, n in found]), **columns)  # type: ignore[arg-type]
         os.replace(begun, path)
     finally:
         begun.unlink(missing_ok=True)
     return len(numbers)
+
+
+def discarded(plan: Plan, folder: Path) -> int:
+    """How many episodes the finished shards left out because a thing left the table."""
+    total = 0
+    for numbers in plan.shards():
+        with np.load(_shard_path(folder, numbers), allow_pickle=False) as file:
+            total += int(file["discarded"].sum()) if "discarded" in file else 0
+    return total
 
 
 def read_shard(plan: Plan, folder: Path, numbers: tuple[int, ...]) -> Iterator[Episode]:
@@ -185,7 +210,7 @@ def collect_shards(plan: Plan, folder: Path, workers: int, progress: Callable[[i
     """Collects the shards that are missing in `folder`; `progress(n)` is called for every n episodes found or finished.
 
     Raises:
-        WorkerDied: if a worker process dies (out of memory, killed). Finished shards stay.
+        WorkerDied: if worker processes die (out of memory, killed) `RESTARTS` times. Finished shards stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".*.tmp-*"):
@@ -201,17 +226,37 @@ def collect_shards(plan: Plan, folder: Path, workers: int, progress: Callable[[i
         for numbers in todo:
             progress(collect_shard(plan, folder, numbers))
         return
+    for _ in range(RESTARTS):
+        try:
+            _together(plan, folder, todo, workers, progress)
+            return
+        except BrokenProcessPool as error:  # a crash of the simulator, or killed
+            died = error
+            todo = [numbers for numbers in todo if not _shard_path(folder, numbers).is_file()]
+    raise WorkerDied(
+        f"a collecting process died (killed, or out of memory) {RESTARTS} times; what was finished is kept, try fewer workers"
+    ) from died
+
+
+def _together(plan: Plan, folder: Path, todo: list[tuple[int, ...]], workers: int, progress: Callable[[int], None]) -> None:
+    """Collects these shards by several processes. Raises BrokenProcessPool when one of them dies; shards finished by then stay."""
     context = multiprocessing.get_context("spawn")  # a forked child cannot use its parent's GL
     with ProcessPoolExecutor(workers, context, initializer=_begin_worker) as pool:
+        futures: dict[Future[int], tuple[int, ...]] = {}
+        said: set[Future[int]] = set()
         try:
             with _interrupts_ignored():  # workers start with the first task, and inherit this
-                futures = [pool.submit(collect_shard, plan, folder, numbers) for numbers in todo]
+                futures = {pool.submit(collect_shard, plan, folder, numbers): numbers for numbers in todo}
             for future in as_completed(futures):
-                progress(future.result())
-        except BrokenProcessPool as error:
-            raise WorkerDied(
-                "a collecting process died (killed, or out of memory); what was finished is kept, try fewer workers"
-            ) from error
+                done = future.result()
+                said.add(future)
+                progress(done)
+        except BrokenProcessPool:
+            pool.shutdown(wait=True, cancel_futures=True)
+            for future, numbers in futures.items():  # finished, and not said yet
+                if future not in said and _shard_path(folder, numbers).is_file():
+                    progress(len(numbers))
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -225,13 +270,15 @@ def assemble(plan: Plan, folder: Path, progress: Callable[[int], None]) -> Colum
             yield from read_shard(plan, shards, numbers)
             progress(len(numbers))
 
-    spec = copy.deepcopy(gymnasium.spec("imagoal/Tabletop-v0"))
+    family = FAMILIES[plan.family]
+    spec = copy.deepcopy(gymnasium.spec(family.env))
     spec.max_episode_steps = plan.horizon
-    spec.kwargs.update(scene=plan.split, image_size=plan.image_size, kinds=list(plan.kinds), scenes=plan.scenes)
+    own = {"kinds": list(plan.kinds)} if plan.family == "tabletop" else {"yaw": plan.yaw}
+    spec.kwargs.update(scene=plan.split, image_size=plan.image_size, scenes=plan.scenes, **own)
     columns = write_both(
         episodes(), folder / "minari", folder / "columns", count=plan.episodes, rows=plan.episodes * (plan.horizon + 1),
-        split=plan.split, meta={"family": "tabletop", **asdict(plan), "kinds": list(plan.kinds)}, env_spec=spec,
-        description="Scripted and random trajectories of the tabletop scene family.",
+        split=plan.split, meta={**asdict(plan), "kinds": list(plan.kinds), "discarded": discarded(plan, shards)}, env_spec=spec,
+        description=f"Scripted and random trajectories of {family.description}.",
     )  # fmt: skip
     shutil.rmtree(shards, ignore_errors=True)
     return columns
@@ -283,23 +330,22 @@ def collect(
 
 
 def outcomes(plan: Plan, columns: Columns) -> dict[str, dict[str, tuple[int, int]]]:
-    """Ground truth: how often a thing stood at its other end when an episode was over, as (times, of how many).
+    """Ground truth: how often a task was done when an episode was over, as (times, of how many).
 
     Returns:
-        {"expert": {kind: ..., "all": ...}, "random": {...}}: of the expert's episodes the thing it meant to move counts,
-        of the random ones every thing. Kinds that did not occur are left out.
+        {"expert": {task: ..., "all": ...}, "random": {...}}: of the expert's episodes its own task counts (on the tabletop, that the thing stood at its
+        other end), of the random ones every task of the scene. Tasks that did not occur are left out.
     """
     counts: dict[str, dict[str, list[int]]] = {"expert": {}, "random": {}}
-    state = np.asarray(columns.state)
+    state, family, settings = np.asarray(columns.state), FAMILIES[plan.family], plan.settings
     numbers = [number for shard in plan.shards() for number in shard]
-    scenes = {s: sample_scene(f"{plan.split}/{s}", plan.kinds) for s in set(columns.scene.tolist())}
+    tasks = {s: family.tasks(f"{plan.split}/{s}", settings) for s in set(columns.scene.tolist())}
     for number, begin, end, scene in zip(numbers, columns.start, columns.end, columns.scene.tolist(), strict=True):
-        first, last = state[begin, 2:], state[end - 1, 2:]
-        changed = np.abs(last - np.round(1 - first)) <= SUCCESS_TOLERANCE
-        thing, _ = draw(plan, number, len(changed))
-        for i in range(len(changed)) if thing < 0 else [thing]:
-            for kind in (scenes[scene].things[i].kind, "all"):
-                count = counts[policy_name(thing)].setdefault(kind, [0, 0])
-                count[0] += int(changed[i])
+        task, _ = draw(plan, number, len(tasks[scene]))
+        for one in range(len(tasks[scene])) if task < 0 else [task]:
+            done = family.done(f"{plan.split}/{scene}", settings, one, state[begin], state[end - 1])
+            for name in (tasks[scene][one], "all"):
+                count = counts[policy_name(task)].setdefault(name, [0, 0])
+                count[0] += int(done)
                 count[1] += 1
-    return {who: {kind: (hits, n) for kind, (hits, n) in sorted(kinds.items())} for who, kinds in counts.items()}
+    return {who: {name: (hits, n) for name, (hits, n) in sorted(names.items())} for who, names in counts.items()}

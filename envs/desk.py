@@ -8,7 +8,8 @@ from gymnasium import spaces
 
 from envs.desk_scenes import sample_desk
 from envs.desk_simulation import GRIP, HIGH, LOW, STATE, TIP, YAW, DeskSimulation
-from envs.desk_tasks import TASKS, DeskExpert, possible, sample_start, success, task_done
+from envs.desk_tasks import TASKS, DeskExpert, displaced, possible, sample_start, success, task_done
+from envs.experts import OUPolicy, Policy
 from envs.goal_env import GoalEnv
 from envs.scenes import HELD_OUT
 
@@ -110,8 +111,17 @@ class DeskBatch:
             found.append(self._shown[key])
         return np.stack([start for start, _ in found]), np.stack([goal for _, goal in found])
 
+    def start_for(self, task: int, rng: np.random.Generator) -> np.ndarray:
+        """A start state (STATE,) from which task number `task` of the scene's can be done; -1: any."""
+        return sample_start(self.scene, rng, self.tasks[task] if task >= 0 else None)
+
+    def expert(self, task: int) -> Policy:
+        """Who does task number `task` of the scene's, with some noise; -1: a random policy."""
+        return DeskExpert(self.scene, self.tasks[task], yaw=self.yaw) if task >= 0 else OUPolicy(size=self.action_dim)
+
     def _show(self, seed: int, task: str, changes: int) -> tuple[np.ndarray, np.ndarray]:
-        """A start, and where an expert takes it."""
+        """A start, and where an expert takes it, if possible without moving an object that is not meant."""
+        shown: list[tuple[np.ndarray, np.ndarray]] = []
         for attempt in range(TRIES):
             rng = np.random.default_rng([seed, 7, attempt])
             todo = [task] if task else []
@@ -119,7 +129,11 @@ class DeskBatch:
             start = sample_start(self.scene, rng, todo[0])
             self.scratch.reset(start)
             if all(self.demonstrate(self.scratch, t, rng) for t in todo):
-                return start, self.scratch.state()
+                shown.append((start, self.scratch.state()))
+                if len(todo) > 1 or not displaced(todo[0], *shown[-1]):
+                    break
+        if shown:
+            return shown[-1]
         raise ValueError(f"no expert did {task or 'anything'} in scene {self.scene.name} in {TRIES} tries")
 
     def demonstrate(self, copy: DeskSimulation, task: str, rng: np.random.Generator, noise: float = 0.0) -> bool:

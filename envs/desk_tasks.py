@@ -95,18 +95,19 @@ def success(scene: DeskScene, state: np.ndarray, goal: np.ndarray) -> np.ndarray
 
 
 def task_done(scene: DeskScene, task: str, first: np.ndarray, state: np.ndarray) -> np.ndarray:
-    """Ground truth: whether a task is done in states (..., STATE) of an episode that began in `first`."""
+    """Ground truth: whether a task, not done in `first`, in which the episode began, is done in states (..., STATE)."""
     first, state = np.asarray(first, np.float64), np.asarray(state, np.float64)
     moved = 1 - DRAWER_TOLERANCE / TRAVEL
     if task == "open_drawer":
-        return state[..., DRAWER] >= moved
+        return (state[..., DRAWER] >= moved) & (first[..., DRAWER] < moved)
     if task == "close_drawer":
-        return state[..., DRAWER] <= 1 - moved
+        return (state[..., DRAWER] <= 1 - moved) & (first[..., DRAWER] > 1 - moved)
     if task == "press_button":
         return np.abs(state[..., BUTTON_DRAWER] - first[..., BUTTON_DRAWER]) >= moved
     if task == "grasp":
-        return lifted(state)
-    return in_drawer(scene, state) if task == "place_in_drawer" else in_tray(scene, state)
+        return lifted(state) & ~lifted(first)
+    inside = in_drawer if task == "place_in_drawer" else in_tray
+    return inside(scene, state) & ~inside(scene, first)
 
 
 def possible(scene: DeskScene) -> list[str]:
@@ -121,12 +122,18 @@ def possible(scene: DeskScene) -> list[str]:
 # ---------------------------------------------------------------- starts
 def free_place(scene: DeskScene, rng: np.random.Generator) -> np.ndarray:
     """A place (2,) on the table for the object: clear of the cabinets, their open drawers and the tray."""
-    elements = [(e, 0.80 if e is not scene.tray else e.x + 0.09) for e in (scene.drawer, scene.button_drawer, scene.tray) if e]
+    elements = [(e, 0.835 if e is not scene.tray else e.x + 0.09) for e in (scene.drawer, scene.button_drawer, scene.tray) if e]
     for _ in range(200):
-        x, y = rng.uniform(0.68, 0.82), rng.uniform(-0.16, 0.16)
+        x, y = rng.uniform(0.68, 0.84), rng.uniform(-0.16, 0.16)
         if all(abs(y - e.y) > 0.085 or x > limit for e, limit in elements):
             return np.array([x, y])
-    return np.array([0.82, float(rng.uniform(-0.16, 0.16))])
+    return np.array([0.84, float(rng.uniform(-0.16, 0.16))])
+
+
+def displaced(task: str, first: np.ndarray, last: np.ndarray) -> bool:
+    """Whether the object was moved by a task that is about something else."""
+    about_it = task in ("grasp", "place_in_drawer", "place_in_tray")
+    return not about_it and bool(np.linalg.norm(last[OBJECT][:2] - first[OBJECT][:2]) > 0.02)
 
 
 def sample_start(scene: DeskScene, rng: np.random.Generator, task: str | None = None) -> np.ndarray:

@@ -24,24 +24,25 @@ class Policy(Protocol):
 
 
 class OUPolicy:
-    """Ornstein-Uhlenbeck random walk over actions (2,), clipped to [-1, 1].
+    """Ornstein-Uhlenbeck random walk over actions (size,), clipped to [-1, 1].
 
     Args:
         theta: pull to zero per step.
         sigma: noise per step.
+        size: numbers of an action.
     """
 
-    def __init__(self, theta: float = 0.1, sigma: float = 0.35) -> None:
+    def __init__(self, theta: float = 0.1, sigma: float = 0.35, size: int = 2) -> None:
         self.theta, self.sigma = theta, sigma
-        self._rng, self._action = np.random.default_rng(0), np.zeros(2)
+        self._rng, self._action = np.random.default_rng(0), np.zeros(size)
 
     def reset(self, state: np.ndarray, rng: np.random.Generator) -> None:
         """Starts an episode with a random direction."""
-        self._rng, self._action = rng, rng.uniform(-1, 1, 2)
+        self._rng, self._action = rng, rng.uniform(-1, 1, len(self._action))
 
     def act(self, state: np.ndarray) -> np.ndarray:
-        """The next action (2,)."""
-        self._action = (1 - self.theta) * self._action + self.sigma * self._rng.standard_normal(2)
+        """The next action (size,)."""
+        self._action = (1 - self.theta) * self._action + self.sigma * self._rng.standard_normal(len(self._action))
         return np.clip(self._action, -1, 1)
 
 

@@ -7,6 +7,7 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
+from envs.experts import OUPolicy, Policy, ScriptedExpert
 from envs.goal_env import GoalEnv
 from envs.render import Camera
 from envs.scenes import HELD_OUT, KINDS, sample_scene
@@ -40,8 +41,15 @@ class TabletopBatch:
         for data, state in zip(self._data, states, strict=True):
             self.simulation.set_state(data, state)
 
-    def sample(self, seeds: list[int] | np.ndarray, changes: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Start and goal states (n, 2 + things) for the seeds: the same seeds give the same episodes anywhere."""
+    def starts(self, seeds: list[int] | np.ndarray) -> np.ndarray:
+        """Start states (n, 2 + things) for the seeds, those of `sample`."""
+        return np.stack([self.simulation.sample_start(np.random.default_rng([int(seed), 7])) for seed in seeds])
+
+    def sample(self, seeds: list[int] | np.ndarray, changes: int = 1, task: str = "") -> tuple[np.ndarray, np.ndarray]:
+        """Start and goal states (n, 2 + things) for the seeds: the same seeds give the same episodes anywhere. Raises ValueError for more
+        changes than things, or a task: here each goal has its own."""
+        if task:
+            raise ValueError(f"task={task}: goals on the tabletop differ by things drawn; leave it out")
         starts, goals = [], []
         for seed in seeds:
             rng = np.random.default_rng([int(seed), 7])
@@ -49,6 +57,25 @@ class TabletopBatch:
             starts.append(start)
             goals.append(self.simulation.sample_goal(start, changes, rng))
         return np.stack(starts), np.stack(goals)
+
+    def start_for(self, task: int, rng: np.random.Generator) -> np.ndarray:
+        """A start state (2 + things,): anything can be done from all of them."""
+        return self.simulation.sample_start(rng)
+
+    def expert(self, task: int) -> Policy:
+        """Who moves thing number `task` to its other end; -1: a random policy."""
+        return ScriptedExpert(self.simulation, thing=task) if task >= 0 else OUPolicy()
+
+    def success(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        """Ground truth, for evaluation only: `envs.simulation.outcome_success`."""
+        return outcome_success(states, goals)
+
+    def lost(self) -> np.ndarray:
+        """None ever is: things move on rails."""
+        return np.zeros(self.n, bool)
+
+    def close(self) -> None:
+        """Nothing to do."""
 
     def step(self, actions: np.ndarray) -> None:
         """Moves every copy by its action (n, 2) in [-1, 1]."""

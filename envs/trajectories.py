@@ -21,7 +21,7 @@ from minari.dataset.minari_storage import MinariStorage
 from envs.columns import MIN_STEPS, Columns, ColumnsWriter, open_columns, read_meta
 
 MAIN_FILE = "main_data.hdf5"
-META_KEYS = ("split", "family", "episodes", "scenes", "horizon", "expert_share", "seed", "image_size", "kinds")
+META_KEYS = ("split", "family", "episodes", "scenes", "horizon", "expert_share", "seed", "image_size", "kinds", "yaw", "discarded")
 IMAGE_KEYS = ("image", "observation", "pixels", "achieved_goal")  # where a dataset's pictures are looked for, in order
 
 
@@ -32,7 +32,7 @@ class Episode:
     Attributes:
         image: (T + 1, H, W, 3) uint8. proprio: (T + 1, P) float32. state: (T + 1, S) float32. action: (T, A) float32.
         scene: the scene's number in its split. number: the episode's own number. policy: "expert" or "random".
-        thing: the index of the thing the expert meant to move, -1 for a random policy.
+        thing: the number of what the expert meant to do in its scene (on the tabletop the thing to move), -1 for a random policy.
     """
 
     image: np.ndarray

@@ -1,13 +1,13 @@
 """Judging a policy by ground truth: the same seeds are the same starts and goals for every policy compared."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from agents.agent import Agent
-from envs.simulation import outcome_success
-from envs.tabletop import TabletopBatch
+from envs.families import FAMILIES, SceneSettings, open_scene
 from imagoal.rollout import Rollout, roll_out
 from imagoal.sight import Eyes
 from imagoal.stats import success_interval
@@ -23,6 +23,8 @@ class Evaluation:
     success: np.ndarray  # (n,) bool
     goals: np.ndarray  # (n, H, W, 3) goal pictures
     rollouts: list[Rollout]
+    tasks: list[str]  # of each episode; empty names where goals have no task
+    lost: int = 0  # episodes in which a thing left the table; they count as missed
 
     @property
     def rate(self) -> float:
@@ -34,26 +36,44 @@ class Evaluation:
         """Wilson's 95% interval of the rate."""
         return success_interval(int(self.success.sum()), len(self.success))
 
+    @property
+    def by_task(self) -> dict[str, tuple[int, int]]:
+        """Task -> (times reached, of how many), of named tasks."""
+        names = [name for name in dict.fromkeys(self.tasks) if name]
+        return {name: (int(self.success[[t == name for t in self.tasks]].sum()), self.tasks.count(name)) for name in names}
+
+    def numbers(self, suffix: str) -> dict[str, Any]:
+        """`success` and its interval, also of each task, with a suffix; `lost` where there are any."""
+        out: dict[str, Any] = {f"success{suffix}": self.rate, f"success{suffix}_ci95": self.interval}
+        for name, (hits, n) in self.by_task.items():
+            out |= {f"{name}.success{suffix}": hits / n, f"{name}.success{suffix}_ci95": success_interval(hits, n)}
+        return out | ({f"lost{suffix}": self.lost} if self.lost else {})
+
 
 def evaluate(
-    agent: Agent, eyes: Eyes, scene: str, episodes: int, horizon: int, image_size: int, kinds: tuple[str, ...], changes: int = 1,
-    keep_images: bool = False,
-) -> Evaluation:  # fmt: skip
-    """Runs the policy without exploration towards pictures of true goals."""
+    agent: Agent, eyes: Eyes, settings: SceneSettings, scene: str, episodes: int, horizon: int, changes: int = 1, task: str = "", keep_images: bool = False
+) -> Evaluation:
+    """Runs the policy without exploration towards pictures of true goals; at the desk of the named task, or of all that the scene allows in turn."""
     agent.eval()
-    success, pictures, rollouts = [], [], []
+    success, pictures, rollouts, lost = [], [], [], 0
+    names = [task] if task or settings.family == "tabletop" or changes > 1 else list(FAMILIES[settings.family].tasks(scene, settings))
+    tasks = [names[i % len(names)] for i in range(episodes)]
     for begin in range(0, episodes, CHUNK):
         n = min(CHUNK, episodes - begin)
-        world = TabletopBatch(scene, n, image_size, kinds)
-        starts, goals = world.sample(np.arange(FIRST_SEED + begin, FIRST_SEED + begin + n), changes)
+        world = open_scene(scene, n, settings)
+        drawn = [world.sample([FIRST_SEED + i], changes, tasks[i]) for i in range(begin, begin + n)]
+        starts, goals = (np.concatenate(column) for column in zip(*drawn, strict=True))
         shown = world.picture(goals)
         aim = eyes.latents(eyes.codes(shown)).clone()
         rollout = roll_out(world, agent, eyes, starts, aim, horizon, keep_images=keep_images and begin == 0)
-        success.append(outcome_success(rollout.states[:, -1], goals))
+        gone = world.lost()
+        success.append(world.success(rollout.states[:, -1], goals) & ~gone)
+        lost += int(gone.sum())
         pictures.append(shown)
         rollouts.append(rollout)
+        world.close()
     agent.train()
-    return Evaluation(np.concatenate(success), np.concatenate(pictures), rollouts)
+    return Evaluation(np.concatenate(success), np.concatenate(pictures), rollouts, tasks, lost)
 
 
 def seeded(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:

@@ -15,6 +15,7 @@ from torch import Tensor
 from agents.agent import Agent
 from agents.registry import AGENTS
 from envs.columns import Columns, open_columns
+from envs.families import FAMILIES, SceneSettings
 from envs.trajectories import columns_from_minari, is_minari
 from goals.replay import Replay
 from imagoal.compose import own
@@ -176,6 +177,12 @@ def encoded(model: LatentModel, run: str | Path, pictures: Pictures | Columns) -
         return torch.from_numpy(encode_dataset(model, pictures.image, first))
 
 
+def scene_settings(data: str) -> SceneSettings:
+    """What the scenes of a collect run were made with."""
+    env = read_config(data)["env"]
+    return SceneSettings(env["family"], int(env["image_size"]), tuple(env["kinds"]), env.get("yaw", False))
+
+
 def trajectory_replay(columns: Columns, codes: Tensor, eyes: Eyes, device: torch.device) -> Replay:
     """All trajectories as one replay."""
     replay = Replay(len(columns) + 1, eyes.cells, columns.proprio.shape[1] if eyes.proprio else 0,
@@ -194,6 +201,7 @@ class Policy:
     eyes: Eyes
     settings: dict[str, Any]  # config.yaml of the run
     pretrain: dict[str, Any]  # config.yaml of the pretrain run at its root
+    scenes: SceneSettings  # of its data
     threshold: float  # of the sparse reward
     run: Path
 
@@ -217,9 +225,10 @@ def pretrain_config(run: str) -> dict[str, Any]:
     return settings
 
 
-def make_agent(name: str, config: Any, eyes: Sight, action_dim: int, device: torch.device, read_context: bool = True) -> Agent:
-    """A fresh agent that sees so, the scene's numbers of a latent too or not. Raises ValueError where its encoder needs a grid and the latent is flat."""
-    return build_agent(name, config, eyes.latent_dim + (2 if eyes.proprio else 0), eyes.latent_dim, action_dim, getattr(getattr(eyes, "model", None), "grid_shape", None),
+def make_agent(name: str, config: Any, eyes: Sight, action_dim: int, device: torch.device, read_context: bool = True, proprio_dim: int = 0) -> Agent:
+    """A fresh agent that sees so, the scene's numbers of a latent too or not, and where its eyes say it `proprio_dim` numbers of proprioception. Raises
+    ValueError where its encoder needs a grid and the latent is flat."""
+    return build_agent(name, config, eyes.latent_dim + (proprio_dim if eyes.proprio else 0), eyes.latent_dim, action_dim, getattr(getattr(eyes, "model", None), "grid_shape", None),
                        device, 0 if read_context else eyes.latent_dim - eyes.context_dim)  # fmt: skip
 
 
@@ -237,7 +246,9 @@ def load_policy(run: str, device: torch.device) -> Policy:
     path = Path(run).expanduser()
     eyes = load_eyes(pretrain["model"], device, pretrain["proprio"])
     found = latest_checkpoint(run, "policy")
-    agent = make_agent(pretrain["agent"]["name"], own("agent", None, dict(pretrain["agent"]), "agent", ""), eyes, 2, device)
+    scenes = scene_settings(pretrain["data"])
+    action_dim, proprio_dim = FAMILIES[scenes.family].widths(scenes)
+    agent = make_agent(pretrain["agent"]["name"], own("agent", None, dict(pretrain["agent"]), "agent", ""), eyes, action_dim, device, proprio_dim=proprio_dim)
     with explained(f"policy {run}"):
         agent.restore(found.tensors)
-    return Policy(agent, eyes, settings, pretrain, found.state["threshold"], path)
+    return Policy(agent, eyes, settings, pretrain, scenes, found.state["threshold"], path)

@@ -176,4 +176,4 @@ def checked(config: PracticeConfig) -> PracticeConfig:
         return config
     if config.practised_share < 0:
         raise UserError("practised_share=-1 needs online=true; in a scene give a share between 0 and 1.")
-    return replace(config, horizon=config.horizon or 25, updates_per_episode=config.updates_per_episode if config.updates_per_episode >= 0 else 10)
+    return replace(config, updates_per_episode=config.updates_per_episode if config.updates_per_episode >= 0 else 10)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from envs.collect import Plan, WorkerDied, collect, outcomes, policy_name
 from envs.columns import Columns
+from envs.families import FAMILIES
 from imagoal.config import CollectConfig
 from imagoal.errors import UserError, explained
 from imagoal.films import save_film, thin
@@ -17,6 +18,13 @@ from imagoal.run import RunFolder
 from imagoal.stats import success_interval
 
 SHOWN = 4  # trajectories of each policy in the report
+TOLD = {  # title and text of the table, by family
+    "tabletop": (
+        "How often a thing reached its other end",
+        "Ground truth, by kind of thing: for the expert the thing it meant to move, for the random policy every thing on the table.",
+    ),
+    "desk": ("How often a task was done when an episode was over", "Ground truth: for the expert its own task, for the random policy every task that the scene allows."),
+}
 Rates = dict[str, dict[str, tuple[int, int]]]
 
 
@@ -43,6 +51,7 @@ def main(config: CollectConfig) -> None:
     summary = {
         "episodes": columns.episodes,
         "frames": len(columns),
+        "discarded": columns.meta["discarded"],
         "seconds": round(seconds, 1),
         "expert_success": fractions(rates["expert"]),
         "random_success": fractions(rates["random"]),
@@ -56,10 +65,9 @@ def main(config: CollectConfig) -> None:
 
 def plan_of(config: CollectConfig) -> Plan:
     """What the configuration asks `envs.collect` for. Raises ValueError for values out of range."""
-    return Plan(
-        config.episodes, config.scenes, config.horizon, config.expert_share, config.seed, config.split,
-        config.env.image_size, config.env.kinds,
-    )  # fmt: skip
+    env = config.env
+    horizon = config.horizon or FAMILIES[env.family].horizon
+    return Plan(config.episodes, config.scenes, horizon, config.expert_share, config.seed, config.split, env.image_size, env.kinds, env.family, env.yaw)
 
 
 def fractions(counts: dict[str, tuple[int, int]]) -> dict[str, float]:
@@ -100,7 +108,7 @@ def report(
     """The page: what was collected, how well the expert did, and trajectories to look at."""
     page = Report("Collected trajectories", f"imagoal collect, split `{config.split}`, seed {config.seed}")
     tiles: list[tuple[str, object, str]] = [
-        ("Trajectories", columns.episodes, f"{config.horizon} steps each, {config.scenes} scenes"),
+        ("Trajectories", columns.episodes, f"{columns.meta['horizon']} steps each, {config.scenes} scenes"),
         ("Pictures", len(columns), f"{config.env.image_size} pixels a side"),
         ("Time", f"{seconds:.0f} s", f"{len(columns) / max(seconds, 1e-9):.0f} pictures per second, all included"),
     ]
@@ -109,15 +117,14 @@ def report(
         low, high = success_interval(hits, n)
         tiles.insert(2, ("Expert success", hits / n, f"95% interval {low:.2f} to {high:.2f}, {n} episodes"))
     page.numbers(tiles)
-    page.section(
-        "How often a thing reached its other end",
-        "Ground truth, by kind of thing: for the expert the thing it meant to move, for the random policy every thing on the table.",
-    )
+    if columns.meta["discarded"]:
+        page.text(f"{columns.meta['discarded']} episodes were discarded, because a thing left the table in them, and done anew.")
+    page.section(*TOLD[config.env.family])
     kinds = sorted({kind for counts in rates.values() for kind in counts} - {"all"})
     rows = [[kind, *(cell(rates[who].get(kind)) for who in ("expert", "random"))] for kind in [*kinds, "all"]]
-    page.table(rows, ["thing", "expert", "random"])
+    page.table(rows, ["what", "expert", "random"])
     titles = {"expert": "The scripted expert", "random": "The random policy"}
-    texts = {"expert": "It moves one thing to its other end, then drifts.", "random": "An Ornstein-Uhlenbeck walk of the hand."}
+    texts = {"expert": "It does one thing, then waits or drifts.", "random": "An Ornstein-Uhlenbeck walk of the hand."}
     for who, indices in chosen.items():
         page.section(titles[who], texts[who])
         for e in indices:
@@ -138,7 +145,8 @@ def cell(count: tuple[int, int] | None) -> str:
 def command(config: CollectConfig) -> str:
     """The words that collect the same again."""
     env = config.env
+    own = f"env.kinds={','.join(env.kinds)}" if env.family == "tabletop" else f"env.yaw={str(env.yaw).lower()}"
     return (
         f"imagoal collect episodes={config.episodes} scenes={config.scenes} split={config.split} horizon={config.horizon} "
-        f"expert_share={config.expert_share} env.image_size={env.image_size} env.kinds={','.join(env.kinds)} seed={config.seed}"
+        f"expert_share={config.expert_share} env={env.family} env.image_size={env.image_size} {own} seed={config.seed}"
     )

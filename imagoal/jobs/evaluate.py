@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from envs.families import FAMILIES
 from imagoal import offline
 from imagoal.config import EvaluateConfig
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import evaluate
+from imagoal.jobs.collect import cell
 from imagoal.jobs.plan import read_picture
 from imagoal.jobs.practice import strip_of
 from imagoal.loading import load_policy, pick_device
@@ -35,21 +37,23 @@ def main(config: EvaluateConfig) -> None:
         run.finish({**result, "episodes": config.episodes, "seconds": round(time.monotonic() - began, 1)})
         return
     policy = load_policy(config.policy, pick_device(config.device))
-    env = read_config(policy.pretrain["data"])["env"]
+    horizon = config.horizon or FAMILIES[policy.scenes.family].attempt
     with explained("scene"):
-        judged = evaluate(policy.agent, policy.eyes, config.scene, config.episodes, config.horizon or 25, env["image_size"],
-                          tuple(env["kinds"]), config.changes, keep_images=True)  # fmt: skip
+        judged = evaluate(policy.agent, policy.eyes, policy.scenes, config.scene, config.episodes, horizon, config.changes, config.task, keep_images=True)
     low, high = judged.interval
     page = Report(f"{config.scene}", f"`{config.policy}` at {config.episodes} true goals")
     page.numbers([("Success", f"{100 * judged.rate:.0f}%", f"95% interval {100 * low:.0f} to {100 * high:.0f}%")])
+    if judged.by_task:
+        page.table([[name, cell(counts)] for name, counts in judged.by_task.items()], ["task", "reached"])
     page.section("Attempts", "Left to right: the start, the goal, the attempt.")
     rows = [strip_of(judged.rollouts[0], i, judged.goals[i]) for i in range(min(8, config.episodes))]
     page.grid(rows, row_labels=["reached" if s else "missed" for s in judged.success[: len(rows)]])
     page.section("The command").command(f"imagoal evaluate policy={config.policy} scene={config.scene} episodes={config.episodes}")
     page.save(run.path / "report.html")
     print(f"success {judged.rate:.3f} (95% interval {low:.3f} to {high:.3f}, {config.episodes} episodes)")
-    run.finish({"success": judged.rate, "success_ci95": judged.interval, "episodes": config.episodes,
-                "seconds": round(time.monotonic() - began, 1)})  # fmt: skip
+    for name, counts in judged.by_task.items():
+        print(f"{name} {cell(counts)}")
+    run.finish({**judged.numbers(""), "episodes": config.episodes, "seconds": round(time.monotonic() - began, 1)})
 
 
 def evaluate_numbers(config: EvaluateConfig, run: RunFolder) -> dict[str, Any]:

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.simulation import outcome_success
-from envs.tabletop import TabletopBatch
+from envs.families import FAMILIES, open_scene
 from imagoal.config import PlanConfig
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import FIRST_SEED, seeded
@@ -18,7 +17,7 @@ from imagoal.fitting import fit_stage
 from imagoal.loading import Policy, encoded, load_policy, open_trajectories, pick_device
 from imagoal.report import Report
 from imagoal.rollout import Rollout, roll_out
-from imagoal.run import RunFolder, latest_checkpoint, read_config
+from imagoal.run import RunFolder, latest_checkpoint
 from imagoal.stats import success_interval
 from planning import (
     FollowerConfig,
@@ -42,10 +41,9 @@ def main(config: PlanConfig) -> None:
     began = time.monotonic()
     device = pick_device(config.device)
     policy = load_policy(config.policy, device)
-    env = read_config(policy.pretrain["data"])["env"]
-    size, kinds = env["image_size"], tuple(env["kinds"])
+    size = policy.scenes.image_size
     with explained("scene"):
-        world = TabletopBatch(config.scene, config.episodes, size, kinds)
+        world = open_scene(config.scene, config.episodes, policy.scenes)
     with explained("changes"):
         starts, goals = world.sample(np.arange(FIRST_SEED, FIRST_SEED + config.episodes), config.changes)
     start_pictures, goal_pictures = world.picture(starts), world.picture(goals)
@@ -68,7 +66,7 @@ def main(config: PlanConfig) -> None:
         for name, way in ways.items():
             rollout = roll_out(world, policy.agent.eval(), eyes, starts, way, horizon, keep_images=True)
             if not config.goal:
-                success = outcome_success(rollout.states[:, -1], goals)
+                success = world.success(rollout.states[:, -1], goals)
                 result[f"{name}.success"] = float(success.mean())
                 result[f"{name}.success_ci95"] = success_interval(int(success.sum()), len(success))
             else:
@@ -117,10 +115,10 @@ def make_planner(config: PlanConfig, run: RunFolder, policy: Policy, device: tor
     generator = SubgoalCVAE(SubgoalCVAEConfig(**settings)).to(device)
     pairs = SubgoalPairs(codes.to(device), start, end, (config.subgoal_low, config.subgoal_high), lambda c: eyes.latents(c).clone())
     fit_stage(run, "generator", generator, pairs, config.generator_steps, 256, config.seed, device)
-    hand = torch.zeros(1, 2, device=device)
+    hand = torch.zeros(1, FAMILIES[policy.scenes.family].widths(policy.scenes)[1], device=device)
 
     def value(a: Tensor, b: Tensor) -> Tensor:
-        """V(a, b) with the hand at the middle of the table, since a subgoal does not say where the hand is."""
+        """V(a, b) with the hand in the middle of its space, since a subgoal does not say where the hand is."""
         obs = torch.cat([a, hand.expand(len(a), -1)], -1) if eyes.proprio else a
         return policy.agent.value(obs, b)  # type: ignore[operator, no-any-return]
 

@@ -6,14 +6,14 @@ latent distances; ground truth is read only by the evaluations, whose results ne
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from envs.tabletop import TabletopBatch
+from envs.families import FAMILIES, SceneBatch, open_scene
 from goals.relabel import HindsightSampler, MixedSampler
 from goals.replay import Replay
 from goals.rewards import ChangedCellsReward, SparseReward
@@ -34,12 +34,13 @@ from imagoal.loading import (
     open_trajectories,
     pick_device,
     pretrain_config,
+    scene_settings,
     trajectory_replay,
 )
 from imagoal.progress import progress
 from imagoal.report import Report
 from imagoal.rollout import Rollout, roll_out
-from imagoal.run import RunFolder, read_config, read_metrics
+from imagoal.run import RunFolder, read_metrics
 
 SHOWN = 6  # attempts in the report
 GoalSource = Callable[[Tensor, torch.Generator], Tensor]  # first latents (n, z) -> codes (n, cells)
@@ -50,7 +51,7 @@ class Gym:
     """What a practice run works with."""
 
     policy: Policy
-    world: TabletopBatch
+    world: SceneBatch
     prior_data: HindsightSampler
     replay: Replay
     sampler: MixedSampler | HindsightSampler
@@ -66,7 +67,8 @@ def main(config: PracticeConfig) -> None:
     if config.online:
         online.main(config)
         return
-    pretrain_config(config.policy)  # refuses what is no policy of pictures before there is a run folder
+    scenes = scene_settings(pretrain_config(config.policy)["data"])  # refuses what is no policy of pictures before there is a run folder
+    settings = replace(settings, horizon=config.horizon or FAMILIES[scenes.family].attempt)
     run = RunFolder("practice", config)
     if run.done:
         print(f"practice: already done, see {run.path}")
@@ -81,9 +83,8 @@ def main(config: PracticeConfig) -> None:
     agent = gym.policy.agent
     run.checkpoint("policy", agent.checkpoint(), {"threshold": gym.policy.threshold, "scene": config.scene})
     result: dict[str, Any] = {
-        "success_before": before.rate, "success_before_ci95": before.interval,
-        "success_after": after.rate, "success_after_ci95": after.interval,
-        "practice_gain": after.rate - before.rate, "evaluation_episodes": config.evaluation_episodes,
+        **before.numbers("_before"), **after.numbers("_after"),
+        "practice_gain": after.rate - before.rate, "evaluation_episodes": config.evaluation_episodes, "lost": lost_in(run),
         "attempts": config.episodes if config.goal_source != "none" else 0, "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
     report(config, run, gym, attempts, after, result).save(run.path / "report.html")
@@ -94,9 +95,8 @@ def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gy
     """The policy, its prior data and the scene."""
     policy = load_policy(config.policy, device)
     pretrain = policy.pretrain
-    env = read_config(pretrain["data"])["env"]
     with explained("scene"):
-        world = TabletopBatch(config.scene, config.parallel, env["image_size"], tuple(env["kinds"]))
+        world = open_scene(config.scene, config.parallel, policy.scenes)
     columns = open_trajectories(pretrain["data"])
     codes = encoded(policy.eyes.model, pretrain["model"], columns)
     old = trajectory_replay(columns, codes, policy.eyes, device)
@@ -110,7 +110,8 @@ def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gy
     offline.mixture.imagined = 0.0
     prior_data = HindsightSampler(old, offline.mixture, reward, None, offline.done_on_reach)
     eyes = policy.eyes
-    replay = Replay(config.episodes * (config.horizon + 1) + 1, eyes.cells, 2 if eyes.proprio else 0, 2, lookup=eyes.lookup, device=device)
+    seen = world.proprio_dim if eyes.proprio else 0
+    replay = Replay(config.episodes * (config.horizon + 1) + 1, eyes.cells, seen, world.action_dim, lookup=eyes.lookup, device=device)
     practised = HindsightSampler(replay, config.goals.mixture, reward, None, config.goals.done_on_reach)
     sampler = MixedSampler(prior_data, practised, config.practised_share)
     if config.bc_weight >= 0 and hasattr(policy.agent, "set_bc_weight"):
@@ -137,9 +138,8 @@ def goal_source(config: PracticeConfig, policy: Policy, codes: Tensor, reward: S
 
 def judge(config: PracticeConfig, gym: Gym, keep_images: bool = False) -> Evaluation:
     """Success at true goals of the scene: seeds that practice never uses."""
-    world = gym.world
-    return evaluate(gym.policy.agent, gym.policy.eyes, config.scene, config.evaluation_episodes, config.horizon,
-                    world.image_size, world.kinds, keep_images=keep_images)  # fmt: skip
+    policy = gym.policy
+    return evaluate(policy.agent, policy.eyes, policy.scenes, config.scene, config.evaluation_episodes, config.horizon, keep_images=keep_images)
 
 
 def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluation) -> dict[str, Any]:
@@ -163,7 +163,10 @@ def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluatio
             if config.goal_source != "none":
                 shown = r in (1, rounds // 2, rounds)
                 rollout, goal = attempt(config, gym, r, keep_images=shown)
-                values["reached"] = store(gym, rollout, goal)
+                lost = gym.world.lost()
+                values["reached"] = store(gym, rollout, goal, lost)
+                if lost.any():
+                    values["lost"] = int(lost.sum())
                 if shown:
                     attempts[f"round {r}"] = (rollout, gym.policy.eyes.pictures(goal))
             values |= updates(config, gym, r, device)
@@ -181,7 +184,7 @@ def attempt(config: PracticeConfig, gym: Gym, r: int, keep_images: bool) -> tupl
     """One round of attempts and the codes (n, cells) of the goals that were imagined for them."""
     n = config.parallel
     seeds = np.random.SeedSequence([config.seed, 11, r]).generate_state(n) % 1_000_000
-    starts, _ = gym.world.sample(seeds)
+    starts = gym.world.starts(seeds)
     eyes, generator = gym.policy.eyes, seeded(config.seed, 12, r, device=gym.replay.device)
     first = eyes.latents(eyes.codes(gym.world.picture(starts))).clone()
     goal = gym.goals(first, generator)
@@ -191,13 +194,14 @@ def attempt(config: PracticeConfig, gym: Gym, r: int, keep_images: bool) -> tupl
     return rollout, goal
 
 
-def store(gym: Gym, rollout: Rollout, goal: Tensor) -> float:
-    """Adds the attempts to the replay; the share of them that came within the reward's threshold of their goal."""
+def store(gym: Gym, rollout: Rollout, goal: Tensor, lost: np.ndarray) -> float:
+    """Adds the attempts to the replay, but for those in which a thing left the table; the share of all that came within the reward's threshold of
+    their goal."""
     eyes = gym.policy.eyes
     n, steps = rollout.action.shape[:2]
     proprio = rollout.proprio if eyes.proprio else rollout.proprio[..., :0]
     reached = torch.zeros(n, dtype=torch.bool)
-    for i in range(n):
+    for i in np.flatnonzero(~lost).tolist():
         gym.replay.add_episode(rollout.codes[i], proprio[i], rollout.action[i], goal=goal[i])
         latents = eyes.latents(rollout.codes[i, 1:]).clone()
         reached[i] = gym.reward.reached(latents, eyes.latents(goal[i : i + 1]).expand(steps, -1)).any()
@@ -221,9 +225,10 @@ def report(config: PracticeConfig, run: RunFolder, gym: Gym, attempts: dict[str,
         ("Attempts", result["attempts"], f"{config.horizon} steps each, no reward from outside"),
         ("Time", f"{result['seconds']:.0f} s", "this session"),
     ])  # fmt: skip
-    figure, axes = chart("Success at true goals", "share of goals", "", height=1.9)
-    bars_with_intervals(axes, ["before", "after"], [result["success_before"], result["success_after"]],
-                        [result["success_before_ci95"], result["success_after_ci95"]])  # fmt: skip
+    names = ["", *(f"{name}." for name in after.by_task)]
+    bars = [(f"{name.rstrip('.').replace('_', ' ') or 'all'}, {when}", f"{name}success_{when}") for name in names for when in ("before", "after")]
+    figure, axes = chart("Success at true goals", "share of goals", "", height=1.2 + 0.35 * len(bars))
+    bars_with_intervals(axes, [label for label, _ in bars], [result[k] for _, k in bars], [result[f"{k}_ci95"] for _, k in bars])
     page.figure(figure, "Bars: share of goals reached; whiskers: 95% Wilson intervals over episodes.")
     lines = {"success": "true goals reached (evaluation)", "reached": "imagined goals reached (its own judgement)"}
     if figure_of_curves := metric_chart(read_metrics(run.path), lines, "While practising", "attempts", "share", 2.6):
@@ -240,6 +245,11 @@ def report(config: PracticeConfig, run: RunFolder, gym: Gym, attempts: dict[str,
         f"imagoal practice policy={config.policy} scene={config.scene} goal_source={config.goal_source} episodes={config.episodes} seed={config.seed}"
     )
     return page
+
+
+def lost_in(run: RunFolder) -> int:
+    """Attempts that were discarded because a thing left the table."""
+    return int(sum(v or 0 for v in read_metrics(run.path).get("lost", [])))
 
 
 def strip_of(rollout: Rollout, i: int, goal: np.ndarray, frames: int = 8) -> list[np.ndarray]:

@@ -114,7 +114,7 @@ def from_pictures(config: PretrainConfig, device: torch.device, began: float) ->
     with explained("goals"):
         sampler = HindsightSampler(replay, config.goals.mixture, reward, pool, config.goals.done_on_reach)
         torch.manual_seed(config.seed)
-        agent = make_agent(name_of("agent", config.agent), config.agent, eyes, columns.action.shape[1], device)
+        agent = make_agent(name_of("agent", config.agent), config.agent, eyes, columns.action.shape[1], device, proprio_dim=columns.proprio.shape[1])
     scale(config, agent, sampler, device)
     done = update_loop(config, run, agent, sampler, device)
     threshold = threshold_of(reward)

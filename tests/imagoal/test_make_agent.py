@@ -16,7 +16,7 @@ def eyes(**model: object) -> Any:
 
 def test_a_flat_latent_needs_no_grid() -> None:
     for model in ({}, {"grid_shape": None}, {"grid_shape": (2, 2, 2)}):
-        agent = make_agent("td3", TD3Config(hidden=(8, 8)), eyes(**model), 2, torch.device("cpu"))
+        agent = make_agent("td3", TD3Config(hidden=(8, 8)), eyes(**model), 2, torch.device("cpu"), proprio_dim=2)
         assert isinstance(agent, TD3) and (agent.obs_dim, agent.goal_dim) == (10, 8)
 
 

@@ -1,0 +1,124 @@
+"""Families of scenes, as collection, practice and judging use them: the same words for the tabletop and the desk."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from envs.desk import HORIZON as DESK_HORIZON
+from envs.desk import DeskBatch
+from envs.desk_scenes import sample_desk
+from envs.desk_tasks import possible, task_done
+from envs.experts import Policy
+from envs.scenes import KINDS, sample_scene
+from envs.simulation import SUCCESS_TOLERANCE
+from envs.tabletop import TabletopBatch
+
+
+class SceneBatch(Protocol):
+    """Copies of one scene stepped in lockstep. States (n, S) are ground truth: for starts, evaluation and experts only."""
+
+    n: int
+    image_size: int
+    action_dim: int
+    proprio_dim: int
+
+    def reset(self, states: np.ndarray) -> None: ...
+    def step(self, actions: np.ndarray) -> None: ...
+    def states(self) -> np.ndarray: ...
+    def proprio(self) -> np.ndarray: ...
+    def proprio_of(self, states: np.ndarray) -> np.ndarray: ...
+    def images(self) -> np.ndarray: ...
+    def picture(self, states: np.ndarray) -> np.ndarray: ...
+
+    def lost(self) -> np.ndarray:
+        """Which copies broke, (n,) bool: a thing left the table, or a number is none. What happened in them does not count."""
+        ...
+
+    def starts(self, seeds: list[int] | np.ndarray) -> np.ndarray:
+        """Start states (m, S) for the seeds, those of `sample`."""
+        ...
+
+    def sample(self, seeds: list[int] | np.ndarray, changes: int = 1, task: str = "") -> tuple[np.ndarray, np.ndarray]:
+        """Start and goal states (m, S) for the seeds, which differ by `changes` tasks, or by the named one."""
+        ...
+
+    def success(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        """Ground truth, a mask (...) of states and goals (..., S)."""
+        ...
+
+    def start_for(self, task: int, rng: np.random.Generator) -> np.ndarray:
+        """A start (S,) from which task number `task` of the scene can be done; -1: any."""
+        ...
+
+    def expert(self, task: int) -> Policy:
+        """Who does it; -1: a random policy."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class SceneSettings:
+    """What scenes of a family are made with.
+
+    Attributes: family: a name of `FAMILIES`; image_size: pixels a side; kinds: things that tabletop scenes are drawn from; yaw: whether actions at the desk
+    turn the gripper.
+    """
+
+    family: str = "tabletop"
+    image_size: int = 48
+    kinds: tuple[str, ...] = KINDS
+    yaw: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for an unknown family."""
+        if self.family not in FAMILIES:
+            raise ValueError(f"unknown family {self.family!r}: there are {', '.join(FAMILIES)}")
+
+
+@dataclass(frozen=True)
+class Family:
+    """What tells a family from the others.
+
+    Attributes:
+        env: Gymnasium id. description: a sentence. horizon, attempt: steps of a demonstration, and of an attempt, unless said otherwise.
+        tasks: (scene's name, settings) -> names of what an expert can do there, by number; they may repeat.
+        done: (scene's name, settings, task's number, first state, last state) -> whether it was done.
+        open: (scene's name, copies, settings) -> copies of it.
+        widths: settings -> numbers of an action, and of what the policy reads beside the picture.
+    """
+
+    env: str
+    description: str
+    horizon: int
+    attempt: int
+    tasks: Callable[[str, SceneSettings], tuple[str, ...]]
+    done: Callable[[str, SceneSettings, int, np.ndarray, np.ndarray], bool]
+    open: Callable[[str, int, SceneSettings], SceneBatch]
+    widths: Callable[[SceneSettings], tuple[int, int]]
+
+
+def _other_end(scene: str, settings: SceneSettings, task: int, first: np.ndarray, last: np.ndarray) -> bool:
+    return bool(abs(last[2 + task] - np.round(1 - first[2 + task])) <= SUCCESS_TOLERANCE)
+
+
+FAMILIES = {
+    "tabletop": Family(
+        "imagoal/Tabletop-v0", "the tabletop scene family", 30, 25,
+        lambda scene, settings: tuple(thing.kind for thing in sample_scene(scene, settings.kinds).things), _other_end,
+        lambda scene, n, settings: TabletopBatch(scene, n, settings.image_size, settings.kinds), lambda settings: (2, 2),
+    ),
+    "desk": Family(
+        "imagoal/Desk-v0", "the desk scene family", DESK_HORIZON, 65,
+        lambda scene, settings: tuple(possible(sample_desk(scene))),
+        lambda scene, settings, task, first, last: bool(task_done(sample_desk(scene), possible(sample_desk(scene))[task], first, last)),
+        lambda scene, n, settings: DeskBatch(scene, n, settings.image_size, settings.yaw), lambda settings: (5, 5) if settings.yaw else (4, 4),
+    ),
+}  # fmt: skip
+
+
+def open_scene(scene: str, n: int, settings: SceneSettings) -> SceneBatch:
+    """Copies of a scene. Raises ValueError for a name or settings that do not fit."""
+    return FAMILIES[settings.family].open(scene, n, settings)

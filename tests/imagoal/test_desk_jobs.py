@@ -1,0 +1,86 @@
+"""The jobs end to end at the desk, at a tiny size: what differs from the tabletop, and what happens to attempts that lose the object."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pybullet", reason="wheels exist up to Python 3.11")
+sys.path.insert(0, str(Path(__file__).parent))
+from job_cases import refusal
+
+from envs.collect import Plan, collect_episode
+from envs.columns import open_columns
+from envs.desk import DeskBatch
+from envs.desk_scenes import sample_desk
+from envs.desk_tasks import TASKS, possible
+from envs.families import SceneSettings, open_scene
+from imagoal.run import read_metrics
+from imagoal.stages import stage
+
+FULL = next(f"held_out/{n}" for n in range(100) if len(possible(sample_desk(f"held_out/{n}"))) == len(TASKS))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Data, a model and a policy."""
+    home = tmp_path_factory.mktemp("desk")
+    stage("collect", home / "data", "env=desk", "scenes=4", "episodes=8", "horizon=20", "expert_share=0.75", "workers=1", "threads=1")
+    stage("train", home / "model", f"data={home / 'data'}", "vision=vqvae_small", "steps=6", "batch_size=16", "prior_steps=3", "prior_batch_size=8", "threads=1")
+    stage("pretrain", home / "policy", f"data={home / 'data'}", f"model={home / 'model'}", "agent=td3_bc", "updates=4", "batch_size=16", "threads=1")
+    return home
+
+
+def test_collected_data_are_the_desks(home):
+    columns = open_columns(home / "data" / "columns")
+    assert columns.image.shape == (8 * 21, 48, 48, 3) and columns.action.shape[1] == 4 and columns.proprio.shape[1] == 4 and columns.state.shape[1] == 15
+    assert columns.meta["family"] == "desk" and columns.meta["discarded"] == 0
+    result = json.loads((home / "data" / "result.json").read_text())
+    assert set(result["expert_success"]) <= {*TASKS, "all"} and result["discarded"] == 0
+
+
+def test_practice_plan_and_evaluate_by_task(home):
+    words = [f"policy={home / 'policy'}", f"scene={FULL}", "episodes=4", "parallel=2", "horizon=5", "updates_per_episode=1", "batch_size=16", "evaluate_every=0", "threads=1"]
+    found = stage("practice", home / "practice", *words, "evaluation_episodes=6")
+    assert {f"{task}.success_{when}" for task in TASKS for when in ("before", "after")} <= set(found) and found["lost"] == 0
+    assert found["success_after"] == pytest.approx(np.mean([found[f"{task}.success_after"] for task in TASKS]))
+    judged = stage("evaluate", home / "one", f"policy={home / 'practice'}", f"scene={FULL}", "task=press_button", "episodes=2", "horizon=4", "threads=1")
+    assert "press_button.success" in judged and "grasp.success" not in judged
+    plan = stage("plan", home / "plan", f"policy={home / 'practice'}", f"scene={FULL}", "episodes=2", "generator_steps=2", "horizon=4", "threads=1")
+    assert {"planned.success", "final_goal_only.success"} <= plan.keys()
+
+
+def test_tasks_that_are_not_there_are_refused(home, capsys):
+    name = next(f"held_out/{n}" for n in range(100) if "grasp" not in possible(sample_desk(f"held_out/{n}")))
+    said = refusal(capsys, "evaluate", f"policy={home / 'policy'}", f"scene={name}", "task=grasp", "episodes=1", f"run={home / 'refused'}")
+    assert "does not allow grasp: it has" in said
+
+
+def test_attempts_that_lose_the_object_are_left_out_and_counted(home, monkeypatch):
+    turns = iter([np.array([True, False]), np.array([False, True])])
+    monkeypatch.setattr(DeskBatch, "lost", lambda self: next(turns, np.zeros(self.n, bool)) if self.n == 2 else np.zeros(self.n, bool))
+    words = [f"policy={home / 'policy'}", f"scene={FULL}", "episodes=4", "parallel=2", "horizon=5", "updates_per_episode=1", "batch_size=16", "evaluate_every=0", "threads=1"]
+    found = stage("practice", home / "losing", *words, "evaluation_episodes=3")
+    assert found["lost"] == 2 and sum(v or 0 for v in read_metrics(home / "losing")["lost"]) == 2
+
+
+def test_an_episode_that_loses_the_object_is_collected_anew(monkeypatch):
+    plan = Plan(episodes=4, scenes=2, horizon=6, family="desk", expert_share=1.0)
+    world = open_scene("train/0", 1, plan.settings)
+    kept, discarded = collect_episode(plan, world, 0, len(possible(sample_desk("train/0"))))
+    assert discarded == 0
+    turns = iter([True, True, False])
+    monkeypatch.setattr(DeskBatch, "lost", lambda self: np.array([next(turns)]))
+    again, discarded = collect_episode(plan, world, 0, len(possible(sample_desk("train/0"))))
+    assert discarded == 2 and again.thing == kept.thing and not np.array_equal(again.action, kept.action)
+    monkeypatch.setattr(DeskBatch, "lost", lambda self: np.array([True]))
+    with pytest.raises(ValueError, match="lost its object in all of 10"):
+        collect_episode(plan, world, 0, 2)
+    world.close()
+
+
+def test_families_are_known_by_name():
+    with pytest.raises(ValueError, match="there are tabletop, desk"):
+        SceneSettings("kitchen")
