@@ -252,6 +252,7 @@ class ExperimentConfig(JobConfig):
     seeds: int = key(3, "seeds 0, 1, ... to run", minimum=1)
     episodes: int = key(100, "evaluation episodes of every number", minimum=1)
     results: str = key("benchmarks/results", "folder of the result files", free=True)
+    extend: bool = key(False, "keep the seeds that the result file has, and add those that it lacks", free=True)
     workers: int = key(1, "stages run at once, each in a process of its own with one thread, where the experiment can", minimum=1, free=True)
 
 

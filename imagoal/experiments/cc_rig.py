@@ -1,5 +1,6 @@
 """CC-RIG where every episode looks different (thesis ch. 3, figs. 10 and 11): against RIG, whose model knows no scenes, and the oracle."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,9 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
     return by_variant(dict(zip(PAIRS, stages(jobs, config.workers), strict=True)))
 
 
-def extra(config: ExperimentConfig, folder: Path) -> dict[str, Any]:
+def extra(config: ExperimentConfig, folder: Path, seeds: Sequence[int], earlier: dict[str, Any]) -> dict[str, Any]:
     """The learning curves of every seed."""
-    return {"curves": curves(config, folder, PAIRS)}
+    return {"curves": curves(folder, PAIRS, seeds, earlier)}
 
 
 def figure(result: dict[str, Any]) -> bytes:

@@ -26,15 +26,17 @@ def by_variant(found: Runs) -> dict[str, dict[str, float]]:
     return out
 
 
-def curves(config: ExperimentConfig, folder: Path, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Variant -> world -> {"steps": exploration counted, "final_distance": one list per seed, ...}, from the runs' metrics."""
+def curves(folder: Path, pairs: Sequence[tuple[str, str]], seeds: Sequence[int], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """Variant -> world -> {"steps": exploration counted, "final_distance": one list per seed, ...}: those of an earlier result file, then of the runs of
+    these seeds from their metrics."""
     out: dict[str, Any] = {}
     for world, name in pairs:
-        runs = [folder / f"seed-{seed}" / f"{world}-{name}" for seed in range(config.seeds)]
+        runs = [folder / f"seed-{seed}" / f"{world}-{name}" for seed in seeds]
         metrics = [read_metrics(run) for run in runs]
         rows = [[i for i, v in enumerate(m["final_distance"]) if v is not None] for m in metrics]
         steps = [int(metrics[0]["step"][i] or 0) + int(metrics[0]["explored"][i] or 0) for i in rows[0]]
-        per = {k: [[m[k][i] for i in r] for m, r in zip(metrics, rows, strict=True)] for k in ("final_distance", "success")}
+        before = earlier.get("curves", {}).get(name, {}).get(world, {})
+        per = {k: [*before.get(k, []), *([m[k][i] for i in r] for m, r in zip(metrics, rows, strict=True))] for k in ("final_distance", "success")}
         out.setdefault(name, {})[world] = {"steps": steps, **per}
     return out
 

@@ -103,12 +103,7 @@ def scores(data: str, value: float, returns: dict[str, float]) -> dict[str, floa
     return {f"{data}.return": value, f"{data}.score": 100 * (value - returns["random"]) / (returns["expert"] - returns["random"])}
 
 
-def extra(config: ExperimentConfig, folder: Path) -> dict[str, Any]:
+def summary(seeds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
     """The interquartile mean of an agent's scores, over seeds and datasets, with its bootstrap interval."""
-    returns = json.loads((folder / "source" / "returns.json").read_text())
-    out = {}
-    for name in AGENTS:
-        found = [[json.loads((folder / f"seed-{seed}" / f"{data}-{name}" / "result.json").read_text())["return"] for data in DATASETS] for seed in range(config.seeds)]
-        of_agent = np.array([[scores("", value, returns)[".score"] for value in row] for row in found])
-        out[name] = [iqm(of_agent), *iqm_interval(of_agent)]
-    return {"iqm": out}
+    found = {name: np.array([seeds[name][f"{data}.score"] for data in DATASETS]).T for name in AGENTS}
+    return {"iqm": {name: [iqm(of_agent), *iqm_interval(of_agent)] for name, of_agent in found.items()}}

@@ -6,7 +6,7 @@
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,18 +130,19 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
     return out
 
 
-def extra(config: ExperimentConfig, folder: Path) -> dict[str, Any]:
+def extra(config: ExperimentConfig, folder: Path, seeds: Sequence[int], earlier: dict[str, Any]) -> dict[str, Any]:
     """Learning curves of every seed, offline at negative steps; and over tasks and seeds the interquartile mean after practice with its bootstrap interval,
     of agents that every task has."""
     curves: dict[str, Any] = {}
     for task, name in PAIRS:
-        runs = [folder / f"seed-{seed}" / f"{task}-{name}" for seed in range(config.seeds)]
+        runs = [folder / f"seed-{seed}" / f"{task}-{name}" for seed in seeds]
         found = [with_pretraining(run / "online", str(run / "pretrain")) for run in runs]
         metric = TASKS[task]["metric"]
         rows = [[i for i, v in enumerate(m[metric]) if v is not None] for m in found]
+        before = earlier.get("curves", {}).get(name, {}).get(task, {})
         curves.setdefault(name, {})[task] = {
-            "steps": [[m["step"][i] for i in r] for m, r in zip(found, rows, strict=True)],
-            metric: [[m[metric][i] for i in r] for m, r in zip(found, rows, strict=True)],
+            label: [*before.get(label, []), *([m[column][i] for i in r] for m, r in zip(found, rows, strict=True))]
+            for label, column in (("steps", "step"), (metric, metric))
         }
     return {"curves": curves, "iqm": {name: aggregate(curves[name]) for name in curves if set(curves[name]) == set(TASKS)}}
 

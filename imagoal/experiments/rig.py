@@ -3,6 +3,7 @@
 Every method starts with the same exploration, which counts as steps. The variants of RIG's rewards and goals share RIG's model as it was before practice.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,9 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
     return by_variant(dict(zip(PAIRS, found, strict=True)))
 
 
-def extra(config: ExperimentConfig, folder: Path) -> dict[str, Any]:
+def extra(config: ExperimentConfig, folder: Path, seeds: Sequence[int], earlier: dict[str, Any]) -> dict[str, Any]:
     """The learning curves of every seed."""
-    return {"curves": curves(config, folder, PAIRS)}
+    return {"curves": curves(folder, PAIRS, seeds, earlier)}
 
 
 def figure(result: dict[str, Any]) -> bytes:

@@ -5,6 +5,7 @@ action says. The data are one optimal trajectory and 99 of random actions. Value
 earn in the maze itself, computed exactly.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,10 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
     return out
 
 
-def extra(config: ExperimentConfig, folder: Path) -> dict[str, Any]:
+def extra(config: ExperimentConfig, folder: Path, seeds: Sequence[int], earlier: dict[str, Any]) -> dict[str, Any]:
     """Seed 0's values of every state."""
+    if 0 not in seeds:
+        return {"values": earlier["values"]}
     lines = (folder / "seed-0" / "values.csv").read_text().splitlines()
     columns = np.array([list(map(float, line.split(","))) for line in lines[1:]]).T
     return {"values": {name: column.tolist() for name, column in zip(lines[0].split(","), columns, strict=True)}}

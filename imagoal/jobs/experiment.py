@@ -32,27 +32,49 @@ def main(config: ExperimentConfig) -> None:
     if config.name not in EXPERIMENTS:
         raise UserError(f"experiment {config.name} has settings but no comparison yet. There are: {', '.join(EXPERIMENTS)}")
     experiment = importlib.import_module(EXPERIMENTS[config.name])
+    path = Path(config.results) / f"{config.name}.json"
+    earlier = read_earlier(path, config) if config.extend else None
+    seeds: Seeds = {}
+    if earlier:
+        seeds = {variant: {name: list(found["per_seed"]) for name, found in metrics.items()} for variant, metrics in earlier["variants"].items()}
+    there = list(earlier["seeds"]) if earlier else []
+    todo = [seed for seed in range(config.seeds) if seed not in there]
+    if not todo:
+        print(f"experiment: {path} has seeds {', '.join(map(str, there))} already")
+        return
     run = RunFolder("experiment", config)
     began = time.monotonic()
-    earlier = run.load_checkpoint("clock")
-    spent = float(earlier.state["seconds"]) if earlier else 0.0
-    seeds: Seeds = {}
-    for seed in range(config.seeds):
+    clock = run.load_checkpoint("clock")
+    spent = float(clock.state["seconds"]) if clock else 0.0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    extra, summary, pictures = (getattr(experiment, name, None) for name in ("extra", "summary", "pictures"))
+    draw = getattr(experiment, "figure", None)  # of its own, else bars
+    for i, seed in enumerate(todo):
         for variant, metrics in experiment.one_seed(config, run.path / f"seed-{seed}", seed).items():
             for name, value in metrics.items():
                 seeds.setdefault(variant, {}).setdefault(name, []).append(value)
-        run.checkpoint("clock", {}, {"seconds": spent + time.monotonic() - began})
-    result = as_result(config, seeds, spent + time.monotonic() - began)
-    result |= getattr(experiment, "extra", lambda *_: {})(config, run.path)
-    folder = Path(config.results)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / f"{config.name}.json", (json.dumps(result, indent=1) + "\n").encode())
-    draw = getattr(experiment, "figure", None)  # of its own, else bars
-    write_atomic(folder / f"{config.name}.png", draw(result) if draw else figure(result, experiment.BARS, getattr(experiment, "LABEL", "share of goals")))
-    for name, content in getattr(experiment, "pictures", lambda *_: {})(config, run.path).items():
-        write_atomic(folder / f"{config.name}_{name}.png", content)
-    print(f"experiment: {folder / config.name}.json and .png")
-    run.finish({"results": str(folder / f"{config.name}.json")})
+        seconds = spent + time.monotonic() - began
+        run.checkpoint("clock", {}, {"seconds": seconds})
+        result = as_result(config, seeds, seconds, there + todo[: i + 1], earlier)  # after each seed: nothing is lost when a run dies
+        result |= extra(config, run.path, todo[: i + 1], earlier or {}) if extra else {}
+        result |= summary(seeds) if summary else {}
+        write_atomic(path, (json.dumps(result, indent=1) + "\n").encode())
+        write_atomic(path.with_suffix(".png"), draw(result) if draw else figure(result, experiment.BARS, getattr(experiment, "LABEL", "share of goals")))
+        if pictures and seed == 0:
+            for name, content in pictures(config, run.path).items():
+                write_atomic(path.with_name(f"{config.name}_{name}.png"), content)
+    print(f"experiment: {path} and .png")
+    run.finish({"results": str(path)})
+
+
+def read_earlier(path: Path, config: ExperimentConfig) -> dict[str, Any] | None:
+    """The result file to which seeds are added; None where there is none. Raises UserError where its numbers are of another number of episodes."""
+    if not path.is_file():
+        return None
+    earlier: dict[str, Any] = json.loads(path.read_text())
+    if earlier.get("episodes") != config.episodes:
+        raise UserError(f"extend: {path} was measured with episodes={earlier.get('episodes')}, not {config.episodes}: ask for the same, or leave extend out.")
+    return earlier
 
 
 def unit(metric: str) -> str:
@@ -65,17 +87,18 @@ def unit(metric: str) -> str:
     return {"final_distance": "m", "start_distance": "m", "solved_at": "steps", "return": "", "score": ""}.get(last, "" if last.endswith("loss") else "fraction")
 
 
-def as_result(config: ExperimentConfig, seeds: Seeds, seconds: float) -> dict[str, Any]:
-    """The result in design.md's form: mean and Student-t 95% interval over seeds."""
+def as_result(config: ExperimentConfig, seeds: Seeds, seconds: float, numbers: Sequence[int], earlier: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The result in design.md's form: mean and Student-t 95% interval over the seeds `numbers`; with what an earlier file of some of them says of its making."""
     variants = {
         variant: {name: metric(values, unit(name)) for name, values in metrics.items()} for variant, metrics in seeds.items()
     }
-    device = pick_device(config.device)
+    device, before = pick_device(config.device), earlier or {}
+    commits = [*filter(None, before.get("commit", "").split(", ")), commit()]
     return {
         "experiment": config.name,
-        "command": f"imagoal experiment {config.name} seeds={config.seeds} episodes={config.episodes}",
-        "commit": commit(), "machine": f"{os.cpu_count()} cores, {'no GPU' if device.type == 'cpu' else 'GPU'}",
-        "seeds": list(range(config.seeds)), "episodes": config.episodes, "wall_clock_s": round(seconds), "variants": variants,
+        "command": f"imagoal experiment {config.name} seeds={len(numbers)} episodes={config.episodes}",
+        "commit": ", ".join(dict.fromkeys(commits)), "machine": f"{os.cpu_count()} cores, {'no GPU' if device.type == 'cpu' else 'GPU'}",
+        "seeds": list(numbers), "episodes": config.episodes, "wall_clock_s": round(seconds) + before.get("wall_clock_s", 0), "variants": variants,
     }  # fmt: skip
 
 

@@ -31,11 +31,13 @@ def test_curves_count_exploration_and_keep_every_seed(tmp_path):
                 metrics.append(step, {"final_distance": 0.2 - step / 1000 + seed / 100, "success": step / 100, "explored": 40})
             metrics.sync()
     config = ExperimentConfig(name="rig", seeds=2, device="cpu")
-    found = curves(config, tmp_path, [("reacher", "rig"), ("reacher", "oracle")])
+    pairs = [("reacher", "rig"), ("reacher", "oracle")]
+    found = curves(tmp_path, pairs, [0, 1], {})
     assert found["rig"]["reacher"]["steps"] == [40, 140]
     np.testing.assert_allclose(found["rig"]["reacher"]["final_distance"], [[0.2, 0.1], [0.21, 0.11]])
     assert found["oracle"]["reacher"]["success"] == [[0.0, 1.0]] * 2
-    result = as_result(config, {"rig": {"reacher.start_distance": [0.2, 0.2]}}, 1.0) | {"curves": found}
+    assert curves(tmp_path, pairs, [1], {"curves": curves(tmp_path, pairs, [0], {})}) == found  # added to an earlier file
+    result = as_result(config, {"rig": {"reacher.start_distance": [0.2, 0.2]}}, 1.0, [0, 1]) | {"curves": found}
     assert curves_figure(result, [("reacher", "reacher", ["rig", "oracle", "absent"])]).startswith(b"\x89PNG")
 
 
