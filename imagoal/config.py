@@ -155,8 +155,11 @@ class PracticeConfig(JobConfig):
     keep: str = key("", "with online=true: folder of a Minari dataset to which the practised episodes are added at the end, made where it is missing", free=True)
     scene: str = key("held_out/0", "the scene: SPLIT/NUMBER")
     goal_source: str = key(
-        "affordance", "where goals come from; none: no attempts, the same updates on the old data", choices=("affordance", "other_scenes", "none")
+        "affordance", "where goals come from: the affordance prior; another model that imagines (model); what was seen while practising (replay), or in the prior data (other_scenes);"
+        " the simulator's true goals (oracle, an upper bound that is told what only a test should know); none: no attempts, the same updates on the old data",
+        choices=("affordance", "model", "replay", "other_scenes", "oracle", "none"),
     )
+    goal_model: str = key("", "with goal_source=model: the run folder of a train (vae, ccvae, bigan, cbigan, ...) whose model imagines goals")
     candidates: int = key(16, "goals imagined for each attempt, of which one that is not reached already is tried", minimum=1)
     novelty: float = key(1.2, "how far from the start an imagined goal must lie not to count as reached, in thresholds of the reward", minimum=0)
     goals: Any = group("goals", "relabeling of practised episodes; its reward threshold is the pretrain run's")

@@ -29,8 +29,9 @@ from imagoal.films import data_uri, encode_film, encode_image, images_array, thi
 class Report:
     """A sequence of sections, pictures, numbers and tables; `save` writes them as one page."""
 
-    def __init__(self, title: str, subtitle: str = "", footer: str = ""):
-        self.title, self.subtitle, self.footer = title, subtitle, footer
+    def __init__(self, title: str, subtitle: str = "", footer: str = "", refresh: int = 0):
+        """refresh: seconds after which a browser loads the page anew (0: never), for pages that grow."""
+        self.title, self.subtitle, self.footer, self.refresh = title, subtitle, footer, refresh
         self._blocks: list[str] = []
         self._sections: list[str] = []
 
@@ -166,6 +167,7 @@ class Report:
         template = Template(files("imagoal").joinpath("report_template.html").read_text(encoding="utf-8"))
         return template.substitute(
             title=escape(self.title),
+            refresh=f'<meta http-equiv="refresh" content="{self.refresh}">' if self.refresh else "",
             subtitle=f'<p class="subtitle">{inline(self.subtitle)}</p>' if self.subtitle else "",
             navigation=f"<nav>{''.join(links)}</nav>" if len(self._sections) > 2 else "",
             body="\n".join(self._blocks) + ("</section>" if self._sections else ""),

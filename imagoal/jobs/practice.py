@@ -5,7 +5,6 @@ latent distances; ground truth is read only by the evaluations, whose results ne
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -17,7 +16,6 @@ from envs.families import FAMILIES, SceneBatch, open_scene
 from goals.relabel import HindsightSampler, MixedSampler
 from goals.replay import Replay
 from goals.rewards import ChangedCellsReward, SparseReward
-from goals.samplers import pick_novel
 from imagoal import online
 from imagoal.compose import own
 from imagoal.config import PracticeConfig
@@ -25,12 +23,12 @@ from imagoal.errors import UserError, explained
 from imagoal.evaluation import Evaluation, evaluate, seeded
 from imagoal.figures import bars_with_intervals, chart, metric_chart
 from imagoal.films import save_film
+from imagoal.goal_sources import Beginning, GoalSource, goal_source
 from imagoal.learning import learn
 from imagoal.loading import (
     Policy,
     encoded,
     load_policy,
-    load_prior,
     open_trajectories,
     pick_device,
     pretrain_config,
@@ -43,7 +41,15 @@ from imagoal.rollout import Rollout, roll_out
 from imagoal.run import RunFolder, read_metrics
 
 SHOWN = 6  # attempts in the report
-GoalSource = Callable[[Tensor, torch.Generator], Tensor]  # first latents (n, z) -> codes (n, cells)
+
+
+@dataclass
+class Attempts:
+    """A round of attempts, for the page: pictures of their goals, and distances (n, T + 1) to them in thresholds."""
+
+    rollout: Rollout
+    goals: np.ndarray
+    distance: np.ndarray
 
 
 @dataclass
@@ -87,7 +93,7 @@ def main(config: PracticeConfig) -> None:
         "practice_gain": after.rate - before.rate, "evaluation_episodes": config.evaluation_episodes, "lost": lost_in(run),
         "attempts": config.episodes if config.goal_source != "none" else 0, "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
-    report(config, run, gym, attempts, after, result).save(run.path / "report.html")
+    report(config, run, attempts, before, after, result).save(run.path / "report.html")
     run.finish(result)
 
 
@@ -116,24 +122,7 @@ def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gy
     sampler = MixedSampler(prior_data, practised, config.practised_share)
     if config.bc_weight >= 0 and hasattr(policy.agent, "set_bc_weight"):
         cast(Any, policy.agent).set_bc_weight(config.bc_weight)
-    return Gym(policy, world, prior_data, replay, sampler, reward, goal_source(config, policy, codes, reward))
-
-
-def goal_source(config: PracticeConfig, policy: Policy, codes: Tensor, reward: SparseReward | ChangedCellsReward) -> GoalSource:
-    """Imagined goals of this scene that are not reached already, or frames of the prior data, which show other scenes."""
-    if config.goal_source != "affordance":
-        return lambda latents, generator: codes[torch.randint(len(codes), (len(latents),), generator=generator)].long()
-    eyes, k, least = policy.eyes, config.candidates, config.novelty * policy.threshold
-    prior = load_prior(policy.pretrain["model"], eyes)
-
-    def imagine(latents: Tensor, generator: torch.Generator) -> Tensor:
-        contexts = latents.repeat_interleave(k, 0)  # (n * k, z)
-        candidates = prior.sample_codes(len(contexts), contexts, generator=generator).flatten(1)
-        distance = reward.distance(eyes.latents(candidates).clone(), contexts).view(-1, k)
-        chosen = pick_novel(distance, least, generator)
-        return candidates.view(-1, k, candidates.shape[1])[torch.arange(len(chosen), device=chosen.device), chosen]
-
-    return imagine
+    return Gym(policy, world, prior_data, replay, sampler, reward, goal_source(config, policy, world, codes, replay, reward))
 
 
 def judge(config: PracticeConfig, gym: Gym, keep_images: bool = False) -> Evaluation:
@@ -142,7 +131,7 @@ def judge(config: PracticeConfig, gym: Gym, keep_images: bool = False) -> Evalua
     return evaluate(policy.agent, policy.eyes, policy.scenes, config.scene, config.evaluation_episodes, config.horizon, keep_images=keep_images)
 
 
-def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluation) -> dict[str, Any]:
+def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluation) -> dict[str, Attempts]:
     """All rounds from the last checkpoint on; returns the attempts kept for the report.
 
     Round r draws its starts, goals, noise and batches from generators seeded by (seed, r), and checkpoints hold the agent and
@@ -156,23 +145,27 @@ def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluatio
         begin = int(saved.state["round"])
     else:
         run.log(0, success=before.rate)
-    attempts: dict[str, Any] = {}
+    attempts: dict[str, Attempts] = {}
+    every = config.evaluate_every or max(1, rounds // 10)
     with progress("practice", config.episodes, begin * config.parallel) as bar:
         for r in range(begin + 1, rounds + 1):
             values: dict[str, Any] = {}
             if config.goal_source != "none":
-                shown = r in (1, rounds // 2, rounds)
+                shown = r in (1, rounds // 2, rounds) or r % every == 0
                 rollout, goal = attempt(config, gym, r, keep_images=shown)
                 lost = gym.world.lost()
                 values["reached"] = store(gym, rollout, goal, lost)
                 if lost.any():
                     values["lost"] = int(lost.sum())
                 if shown:
-                    attempts[f"round {r}"] = (rollout, gym.policy.eyes.pictures(goal))
+                    attempts = {name: a for name, a in attempts.items() if name in ("round 1", f"round {rounds // 2}")}  # and the latest
+                    attempts[f"round {r}"] = Attempts(rollout, gym.policy.eyes.pictures(goal), distances(gym, rollout, goal))
             values |= updates(config, gym, r, device)
             if config.evaluate_every and r % config.evaluate_every == 0 and r < rounds:
                 values["success"] = judge(config, gym).rate
             run.log(r * config.parallel, **values)
+            if r % every == 0 and r < rounds:  # a page that grows
+                report(config, run, attempts, before).save(run.path / "report.html")
             bar.advance(config.parallel, **({"reached": values["reached"]} if "reached" in values else {}))
             tensors = {f"agent.{k}": v for k, v in agent.checkpoint().items()}
             tensors |= {f"replay.{k}": v for k, v in gym.replay.state_dict().items()}
@@ -184,14 +177,22 @@ def attempt(config: PracticeConfig, gym: Gym, r: int, keep_images: bool) -> tupl
     """One round of attempts and the codes (n, cells) of the goals that were imagined for them."""
     n = config.parallel
     seeds = np.random.SeedSequence([config.seed, 11, r]).generate_state(n) % 1_000_000
-    starts = gym.world.starts(seeds)
+    starts = gym.world.sample(seeds)[0] if config.goal_source == "oracle" else gym.world.starts(seeds)  # its goals are of their own starts
     eyes, generator = gym.policy.eyes, seeded(config.seed, 12, r, device=gym.replay.device)
-    first = eyes.latents(eyes.codes(gym.world.picture(starts))).clone()
-    goal = gym.goals(first, generator)
+    pictures = gym.world.picture(starts)
+    goal = gym.goals(Beginning(seeds, starts, pictures, eyes.latents(eyes.codes(pictures)).clone()), generator)
     gym.policy.agent.eval()
     rollout = roll_out(gym.world, gym.policy.agent, eyes, starts, eyes.latents(goal).clone(), config.horizon, True, generator, keep_images)
     gym.policy.agent.train()
     return rollout, goal
+
+
+def distances(gym: Gym, rollout: Rollout, goal: Tensor) -> np.ndarray:
+    """How far each attempt is from its goal at every step, in thresholds of the reward: (n, T + 1)."""
+    eyes, steps = gym.policy.eyes, rollout.codes.shape[1]
+    aim = eyes.latents(goal).clone()
+    found = [gym.reward.distance(eyes.latents(rollout.codes[:, t]).clone(), aim) for t in range(steps)]
+    return torch.stack(found, 1).cpu().numpy() / max(gym.policy.threshold, 1e-9)
 
 
 def store(gym: Gym, rollout: Rollout, goal: Tensor, lost: np.ndarray) -> float:
@@ -215,35 +216,47 @@ def updates(config: PracticeConfig, gym: Gym, r: int, device: torch.device) -> d
     return learn(gym.policy.agent, sampler, config.parallel * config.updates_per_episode, config.batch_size, generator, config.precision)
 
 
-def report(config: PracticeConfig, run: RunFolder, gym: Gym, attempts: dict[str, Any], after: Evaluation, result: dict[str, Any]) -> Report:
-    """The page: before and after, what was imagined and tried, and what the policy does at true goals now."""
-    page = Report(f"Practice in {config.scene}", f"goals from `{config.goal_source}`, seed {config.seed}")
-    low, high = result["success_after_ci95"]
-    page.numbers([
-        ("Before", f"{100 * result['success_before']:.0f}%", f"{config.evaluation_episodes} true goals, judged by the simulator"),
-        ("After", f"{100 * result['success_after']:.0f}%", f"95% interval {100 * low:.0f} to {100 * high:.0f}%"),
-        ("Attempts", result["attempts"], f"{config.horizon} steps each, no reward from outside"),
-        ("Time", f"{result['seconds']:.0f} s", "this session"),
-    ])  # fmt: skip
-    names = ["", *(f"{name}." for name in after.by_task)]
-    bars = [(f"{name.rstrip('.').replace('_', ' ') or 'all'}, {when}", f"{name}success_{when}") for name in names for when in ("before", "after")]
+def report(
+    config: PracticeConfig, run: RunFolder, attempts: dict[str, Attempts], before: Evaluation, after: Evaluation | None = None, result: dict[str, Any] | None = None
+) -> Report:
+    """The page: before and after, what was imagined and tried, and what the policy does at true goals now. While practice goes on it lacks what comes
+    after, and loads itself anew."""
+    metrics, going_on = read_metrics(run.path), after is None or result is None
+    found = before.numbers("_before") | (after.numbers("_after") if after else {})
+    page = Report(f"Practice in {config.scene}", f"goals from `{config.goal_source}`, seed {config.seed}" + (", going on" if going_on else ""), refresh=20 if going_on else 0)
+    tiles: list[tuple[str, object, str]] = [("Before", f"{100 * before.rate:.0f}%", f"{config.evaluation_episodes} true goals, judged by the simulator")]
+    if after is not None and result is not None:
+        low, high = after.interval
+        tiles += [("After", f"{100 * after.rate:.0f}%", f"95% interval {100 * low:.0f} to {100 * high:.0f}%"),
+                  ("Attempts", result["attempts"], f"{config.horizon} steps each, no reward from outside"), ("Time", f"{result['seconds']:.0f} s", "this session")]  # fmt: skip
+    else:
+        tiles += [("Attempts", int(metrics["step"][-1] or 0), f"of {config.episodes}, {config.horizon} steps each, no reward from outside")]
+    page.numbers(tiles)
+    names = ["", *(f"{name}." for name in before.by_task)]
+    bars = [(f"{name.rstrip('.').replace('_', ' ') or 'all'}, {when}", f"{name}success_{when}") for name in names for when in ("before", "after") if f"{name}success_{when}" in found]
     figure, axes = chart("Success at true goals", "share of goals", "", height=1.2 + 0.35 * len(bars))
-    bars_with_intervals(axes, [label for label, _ in bars], [result[k] for _, k in bars], [result[f"{k}_ci95"] for _, k in bars])
+    bars_with_intervals(axes, [label for label, _ in bars], [found[k] for _, k in bars], [found[f"{k}_ci95"] for _, k in bars])
     page.figure(figure, "Bars: share of goals reached; whiskers: 95% Wilson intervals over episodes.")
     lines = {"success": "true goals reached (evaluation)", "reached": "imagined goals reached (its own judgement)"}
-    if figure_of_curves := metric_chart(read_metrics(run.path), lines, "While practising", "attempts", "share", 2.6):
+    if figure_of_curves := metric_chart(metrics, lines, "While practising", "attempts", "share", 2.6):
         page.figure(figure_of_curves)
     page.section("Imagined and tried", "Left to right: the start, the goal that was imagined (decoded), and the attempt at it.")
-    for name, (rollout, goals) in attempts.items():
-        page.grid([strip_of(rollout, i, goals[i]) for i in range(min(3, len(goals)))], caption=name)
-        save_film(run.films / f"{name.replace(' ', '-')}.gif", np.concatenate(list(rollout.images[:4]), axis=2), upscale=2)
-    page.section("True goals after practice", "Goals the policy was judged at. Left to right: the start, the goal, the attempt.")
-    rollout = after.rollouts[0]
-    rows = [strip_of(rollout, i, after.goals[i]) for i in range(min(SHOWN, len(after.goals)))]
-    page.grid(rows, row_labels=["reached" if s else "missed" for s in after.success[: len(rows)]])
-    page.section("The command").command(
-        f"imagoal practice policy={config.policy} scene={config.scene} goal_source={config.goal_source} episodes={config.episodes} seed={config.seed}"
-    )
+    for name, shown in attempts.items():
+        few = min(3, len(shown.goals))
+        page.grid([strip_of(shown.rollout, i, shown.goals[i]) for i in range(few)], caption=name)
+        figure, axes = chart("", "step", "distance to the goal", height=1.9)
+        axes.plot(shown.distance[:few].T)
+        axes.axhline(1.0, color="grey", linewidth=0.8, linestyle=":")
+        page.figure(figure, f"{name}: latent distances of these attempts from their goals, in thresholds of the reward; below the dotted line a goal counts as reached.")
+        if after is None or shown.rollout.images is None:
+            continue
+        save_film(run.films / f"{name.replace(' ', '-')}.gif", np.concatenate(list(shown.rollout.images[:4]), axis=2), upscale=2)
+    if after is not None:
+        page.section("True goals after practice", "Goals the policy was judged at. Left to right: the start, the goal, the attempt.")
+        rows = [strip_of(after.rollouts[0], i, after.goals[i]) for i in range(min(SHOWN, len(after.goals)))]
+        page.grid(rows, row_labels=["reached" if s else "missed" for s in after.success[: len(rows)]])
+    source = f"goal_source={config.goal_source}" + (f" goal_model={config.goal_model}" if config.goal_model else "")
+    page.section("The command").command(f"imagoal practice policy={config.policy} scene={config.scene} {source} episodes={config.episodes} seed={config.seed}")
     return page
 
 

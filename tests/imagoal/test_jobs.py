@@ -69,6 +69,38 @@ def test_agents_of_snippets_and_of_other_policies_pretrain_and_practise(home, ag
     assert 0 <= found["success_after"] <= 1
 
 
+@pytest.mark.parametrize("source", ["replay", "oracle", "other_scenes", "model"])
+def test_goals_from_elsewhere(home, policy, source):
+    words = ["threads=1", "batch_size=32", "episodes=8", "parallel=4", "horizon=4", "updates_per_episode=2", "evaluation_episodes=2", "evaluate_every=1"]
+    if source == "model":
+        stage("train", home / "ccvae", f"data={home / 'data'}", "vision=ccvae", "steps=3", "batch_size=16", "threads=1")
+        words.append(f"goal_model={home / 'ccvae'}")
+    found = stage("practice", home / f"goals-{source}", f"policy={home / 'policy'}", f"goal_source={source}", *words)
+    assert 0 <= found["success_after"] <= 1 and found["attempts"] == 8
+    page = (home / f"goals-{source}" / "report.html").read_text()
+    assert "in thresholds of the reward" in page and "http-equiv" not in page
+
+
+def test_the_page_grows_while_practice_goes_on(home, policy, monkeypatch):
+    def stop(config, gym, r, device):
+        if r == 3:
+            raise KeyboardInterrupt
+        return {}
+
+    monkeypatch.setattr("imagoal.jobs.practice.updates", stop)
+    run = home / "growing"
+    with pytest.raises(KeyboardInterrupt):
+        stage("practice", run, f"policy={home / 'policy'}", *SMALL, "episodes=16", "parallel=4", "evaluation_episodes=2", "evaluate_every=1", "goal_source=other_scenes")
+    page = (run / "report.html").read_text()
+    assert 'http-equiv="refresh" content="20"' in page and "round 2" in page and "After" not in page and "of 16, 25 steps each" in page
+
+
+def test_goal_models_that_do_not_fit_are_refused(home, policy, capsys):
+    words = ["practice", f"policy={home / 'policy'}", "threads=1", "episodes=4", "parallel=4", "evaluation_episodes=1"]
+    assert "needs goal_model=" in refusal(capsys, *words, "goal_source=model", f"run={home / 'r1'}")
+    assert "other sources need none" in refusal(capsys, *words, f"goal_model={home / 'model'}", f"run={home / 'r2'}")
+
+
 def test_plan_evaluate_and_report_run_on_a_practised_policy(home, policy):
     if not (home / "practice" / "result.json").is_file():
         stage("practice", home / "practice", *practice_words(home))
