@@ -265,6 +265,14 @@ class Replay:
         state |= {name: getattr(self, name) for name in ("transition", *EPISODE_COLUMNS)}
         return state | {"counters": torch.tensor(counters)}
 
+    @classmethod
+    def restored(cls, state: dict[str, Tensor], lookup: Lookup | None = None, device: str | torch.device = "cpu") -> "Replay":
+        """A replay like the one that `state_dict` was taken of. Raises ValueError where the lookup does not store what that did."""
+        capacity = int(state["counters"][0])
+        replay = cls(capacity, state["codes"].shape[1], state["proprio"].shape[1], state["action"].shape[1], lookup, device)
+        replay.load_state_dict(state)
+        return replay
+
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue exactly where `state_dict` was taken. Raises ValueError for another capacity, width or dtype."""
         capacity, *counters = (int(x) for x in state["counters"])

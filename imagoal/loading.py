@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -183,13 +183,19 @@ def scene_settings(data: str) -> SceneSettings:
     return SceneSettings(env["family"], int(env["image_size"]), tuple(env["kinds"]), env.get("yaw", False))
 
 
-def trajectory_replay(columns: Columns, codes: Tensor, eyes: Eyes, device: torch.device) -> Replay:
-    """All trajectories as one replay."""
-    replay = Replay(len(columns) + 1, eyes.cells, columns.proprio.shape[1] if eyes.proprio else 0,
+def trajectory_replay(columns: Columns, codes: Tensor, eyes: Eyes, device: torch.device, earlier: Sequence[Replay] = ()) -> Replay:
+    """All trajectories as one replay, and behind them the episodes of earlier replays, each a scene of its own."""
+    replay = Replay(len(columns) + 1 + sum(old.used_rows for old in earlier), eyes.cells, columns.proprio.shape[1] if eyes.proprio else 0,
                     columns.action.shape[1], lookup=eyes.lookup, device=device)  # fmt: skip
     tensors = [torch.from_numpy(np.array(c)) for c in (columns.start, columns.end, columns.scene)]
     proprio = torch.from_numpy(np.array(columns.proprio if eyes.proprio else columns.proprio[:, :0]))
     replay.add_episodes(codes, proprio, torch.from_numpy(np.array(columns.action)), tensors[0], tensors[1], scene=tensors[2])
+    scene = int(tensors[2].max()) + 1
+    for i, old in enumerate(earlier):
+        for episode in range(old.oldest, old.next_episode):
+            rows = old.episode_rows(episode)
+            goal = old.episode_goal[episode % len(old.episode_start)]
+            replay.add_episode(old.codes[rows], old.proprio[rows], old.action[rows], goal=goal, scene=scene + i)
     return replay
 
 
@@ -252,3 +258,16 @@ def load_policy(run: str, device: torch.device) -> Policy:
     with explained(f"policy {run}"):
         agent.restore(found.tensors)
     return Policy(agent, eyes, settings, pretrain, scenes, found.state["threshold"], path)
+
+
+def practised_before(policy: Policy, device: torch.device) -> list[Replay]:
+    """What the policy practised in earlier scenes, oldest first: practice again goes on learning from it, so that their skills stay."""
+    found: list[Replay] = []
+    settings, run = policy.settings, str(policy.run)
+    while settings["job"] == "practice":
+        if settings["goal_source"] != "none":
+            with explained(f"policy {run}"):
+                found.insert(0, Replay.restored(latest_checkpoint(run, "practice").part("replay"), policy.eyes.lookup, device))
+        run = settings["policy"]
+        settings = read_config(run)
+    return found

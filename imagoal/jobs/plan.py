@@ -14,10 +14,10 @@ from imagoal.errors import UserError, explained
 from imagoal.evaluation import FIRST_SEED, seeded
 from imagoal.figures import bars_with_intervals, chart
 from imagoal.fitting import fit_stage
-from imagoal.loading import Policy, encoded, load_policy, open_trajectories, pick_device
+from imagoal.loading import Policy, encoded, load_policy, open_trajectories, pick_device, practised_before
 from imagoal.report import Report
 from imagoal.rollout import Rollout, roll_out
-from imagoal.run import RunFolder, latest_checkpoint
+from imagoal.run import RunFolder
 from imagoal.stats import success_interval
 from planning import (
     FollowerConfig,
@@ -134,10 +134,9 @@ def practised_codes(policy: Policy) -> Tensor | None:
     """Codes (episodes, T + 1, cells) of what a practice run saw; None for a pretrain run."""
     if policy.settings["job"] != "practice" or policy.settings["goal_source"] == "none":
         return None
-    tensors = latest_checkpoint(policy.run, "practice").tensors
-    steps = int(tensors["replay.episode_end"][0] - tensors["replay.episode_start"][0])  # all are as long
-    n = int(policy.settings["episodes"])
-    return tensors["replay.codes"][: n * steps].view(n, steps, -1)
+    replay = practised_before(policy, torch.device("cpu"))[-1]  # of the scene at hand
+    episodes = [replay.codes[replay.episode_rows(e)] for e in range(replay.oldest, replay.next_episode)]
+    return torch.stack(episodes)  # all are as long
 
 
 def report(

@@ -31,6 +31,7 @@ from imagoal.loading import (
     load_policy,
     open_trajectories,
     pick_device,
+    practised_before,
     pretrain_config,
     scene_settings,
     trajectory_replay,
@@ -105,7 +106,7 @@ def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gy
         world = open_scene(config.scene, config.parallel, policy.scenes)
     columns = open_trajectories(pretrain["data"])
     codes = encoded(policy.eyes.model, pretrain["model"], columns)
-    old = trajectory_replay(columns, codes, policy.eyes, device)
+    old = trajectory_replay(columns, codes, policy.eyes, device, practised_before(policy, device))
     offline = own("goals", None, dict(pretrain["goals"]), "goals", "")
     kind = offline.reward.kind
     if kind == "dense":

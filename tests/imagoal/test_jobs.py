@@ -12,7 +12,7 @@ from job_cases import kill_after_checkpoint, refusal, run_job, same_outcome
 
 import envs  # noqa: F401
 from imagoal.jobs.plan import practised_codes
-from imagoal.loading import load_policy
+from imagoal.loading import encoded, load_policy, open_trajectories, practised_before, trajectory_replay
 from imagoal.stages import stage
 from vision import load
 
@@ -67,6 +67,24 @@ def test_agents_of_snippets_and_of_other_policies_pretrain_and_practise(home, ag
     found = stage("practice", home / f"{agent}-practice", f"policy={home / agent}", "threads=1", "batch_size=32", "episodes=4", "parallel=2", "horizon=4",
                   "updates_per_episode=2", "evaluation_episodes=4", "evaluate_every=0")  # fmt: skip
     assert 0 <= found["success_after"] <= 1
+
+
+def test_practice_in_a_second_scene_remembers_the_first(home, policy):
+    words = [*SMALL, "episodes=8", "parallel=4", "updates_per_episode=2", "evaluation_episodes=2", "evaluate_every=0", "goal_source=other_scenes"]
+    stage("practice", home / "first", f"policy={home / 'policy'}", *words)
+    stage("practice", home / "second", f"policy={home / 'first'}", "scene=held_out/1", *words)
+    device = torch.device("cpu")
+    assert practised_before(load_policy(str(home / "policy"), device), device) == []
+    (old,) = practised_before(load_policy(str(home / "first"), device), device)
+    before = practised_before(load_policy(str(home / "second"), device), device)
+    assert len(before) == 2 and torch.equal(before[0].codes, old.codes) and not torch.equal(before[1].codes, old.codes)
+    columns = open_trajectories(str(home / "data"))
+    found = load_policy(str(home / "second"), device)
+    codes = encoded(found.eyes.model, found.pretrain["model"], columns)
+    replay = trajectory_replay(columns, codes, found.eyes, device, before)
+    assert replay.episodes == columns.episodes + 16 and len(replay) == len(columns) - columns.episodes + 16 * 25
+    assert torch.equal(replay.codes[replay.episode_rows(columns.episodes)], old.codes[old.episode_rows(0)])
+    assert torch.equal(replay.episode_goal[columns.episodes], old.episode_goal[0])
 
 
 @pytest.mark.parametrize("source", ["replay", "oracle", "other_scenes", "model"])
