@@ -57,13 +57,13 @@ class SubgoalCVAE(nn.Module):
         self, z0: Float[Tensor, "B z"], z1: Float[Tensor, "B z"]
     ) -> tuple[Float[Tensor, "B d"], Float[Tensor, "B d"]]:
         """Mean and log variance of q(u | z0, z1)."""
-        h0, h1 = self._grid(z0), self._grid(z1)
+        h0, h1 = to_grid(z0, self.config), to_grid(z1, self.config)
         mean, log_var = self.encoder(torch.cat([h0 - h1, h0], dim=1)).chunk(2, dim=-1)
-        return mean, log_var.clamp(-10.0, 10.0)
+        return mean, log_var
 
     def generate(self, z: Float[Tensor, "B z"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B z"]:
         """The latent that code u leads to from z; continuous (snap it with the vision model's `quantize` if wanted)."""
-        change = self.decoder(self._grid(z), u)
+        change = self.decoder(to_grid(z, self.config), u)
         return z + self.config.latent_scale * change.flatten(1)
 
     def loss(
@@ -97,29 +97,39 @@ class SubgoalCVAE(nn.Module):
         self, z0: Float[Tensor, "B z"], z1: Float[Tensor, "B z"], generator: torch.Generator | None
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "B z"], dict[str, Float[Tensor, ""]]]:
         c = self.config
-        mean, log_var = self.posterior(z0, z1)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-        predicted = self.generate(z0, mean + (0.5 * log_var).exp() * noise)
+        u, kl = variational(*self.posterior(z0, z1), generator)
+        predicted = self.generate(z0, u)
         error = F.smooth_l1_loss(predicted / c.latent_scale, z1 / c.latent_scale)
-        kl = 0.5 * (mean.square() + log_var.exp() - 1.0 - log_var).sum(-1).mean()
         loss = c.reconstruction_weight * error + c.kl_weight * kl
         metrics = {"loss": loss, "reconstruction": error, "kl": kl, "distance": (predicted - z1).norm(dim=-1).mean()}
         return loss, predicted, {name: value.detach() for name, value in metrics.items()}
 
-    def _grid(self, z: Float[Tensor, "B z"]) -> Float[Tensor, "B c h w"]:
-        c, h, w = self.config.latent_shape
-        return rearrange(z / self.config.latent_scale, "b (c h w) -> b c h w", c=c, h=h, w=w)
+
+def to_grid(z: Float[Tensor, "B z"], config: SubgoalCVAEConfig) -> Float[Tensor, "B c h w"]:
+    """A flat latent as the networks see it."""
+    c, h, w = config.latent_shape
+    return rearrange(z / config.latent_scale, "b (c h w) -> b c h w", c=c, h=h, w=w)
+
+
+def variational(
+    mean: Float[Tensor, "B d"], log_var: Float[Tensor, "B d"], generator: torch.Generator | None = None
+) -> tuple[Float[Tensor, "B d"], Float[Tensor, ""]]:
+    """A draw of the posterior, whose log variance is kept in [-10, 10], and its KL from N(0, I), summed over the code and averaged over the batch."""
+    log_var = log_var.clamp(-10.0, 10.0)
+    noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+    kl = 0.5 * (mean.square() + log_var.exp() - 1.0 - log_var).sum(-1).mean()
+    return mean + (0.5 * log_var).exp() * noise, kl
 
 
 class ConvEncoder(nn.Module):
-    """(B, 2c, h, w) -> (B, 2d): two strided 3x3 convolutions (32, 64) and one hidden layer."""
+    """(B, inputs, h, w) -> (B, 2d): two strided 3x3 convolutions (32, 64) and one hidden layer. inputs: 2c unless given."""
 
-    def __init__(self, config: SubgoalCVAEConfig):
+    def __init__(self, config: SubgoalCVAEConfig, inputs: int = 0):
         super().__init__()
         c, h, w = config.latent_shape
         quarter = ((h + 3) // 4) * ((w + 3) // 4)
         self.layers = nn.Sequential(
-            nn.Conv2d(2 * c, 32, 3, stride=2, padding=1),
+            nn.Conv2d(inputs or 2 * c, 32, 3, stride=2, padding=1),
             nn.ReLU(),
             nn.Conv2d(32, 64, 3, stride=2, padding=1),
             nn.ReLU(),
@@ -129,23 +139,24 @@ class ConvEncoder(nn.Module):
             nn.Linear(config.hidden, 2 * config.latent_dim),
         )
 
-    def forward(self, x: Float[Tensor, "B two_c h w"]) -> Float[Tensor, "B two_d"]:
+    def forward(self, x: Float[Tensor, "B i h w"]) -> Float[Tensor, "B two_d"]:
         """Mean and log variance, side by side."""
         return self.layers(x)
 
 
 class UNetDecoder(nn.Module):
-    """(B, c, h, w) and u (B, d) -> the change (B, c, h, w); 12 -> 6 -> 3 and back, u mixed in at the bottleneck."""
+    """(B, inputs, h, w) and u (B, d) -> the change (B, c, h, w); 12 -> 6 -> 3 and back, u mixed in at the bottleneck. inputs: c unless given."""
 
-    def __init__(self, config: SubgoalCVAEConfig):
+    def __init__(self, config: SubgoalCVAEConfig, inputs: int = 0):
         super().__init__()
         c, h, w = config.latent_shape
+        inputs = inputs or c
         levels = _halvings(h, w)
         if levels == 0:
             raise ValueError(f"a U-Net needs an even grid of at least 4x4, got {h}x{w}; use network='mlp'")
         widths = [config.channels * 2**i for i in range(levels)]
         self.down = nn.ModuleList()
-        for before, width in zip([c, *widths[:-1]], widths, strict=True):
+        for before, width in zip([inputs, *widths[:-1]], widths, strict=True):
             self.down.append(nn.Sequential(_conv(before, width), nn.ReLU(), _conv(width, width, stride=2), nn.ReLU()))
         self.bottom_shape = (widths[-1], h >> levels, w >> levels)
         bottom = self.bottom_shape[0] * self.bottom_shape[1] * self.bottom_shape[2]
@@ -154,9 +165,9 @@ class UNetDecoder(nn.Module):
         self.up = nn.ModuleList()
         for width, after in zip(widths[::-1], [*widths[-2::-1], widths[0]], strict=True):
             self.up.append(nn.Sequential(_conv(2 * width, after), nn.ReLU()))
-        self.out = _zero(nn.Conv2d(widths[0] + c, c, 1))
+        self.out = _zero(nn.Conv2d(widths[0] + inputs, c, 1))
 
-    def forward(self, h0: Float[Tensor, "B c h w"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B c h w"]:
+    def forward(self, h0: Float[Tensor, "B i h w"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B c h w"]:
         """The predicted change of the latent grid, in units of `latent_scale`."""
         x, skips = h0, []
         for down in self.down:
@@ -169,27 +180,28 @@ class UNetDecoder(nn.Module):
 
 
 class MLPEncoder(nn.Module):
-    """(B, 2c, h, w) -> (B, 2d) with two hidden layers."""
+    """(B, inputs, h, w) -> (B, 2d) with two hidden layers. inputs: 2c unless given."""
 
-    def __init__(self, config: SubgoalCVAEConfig):
+    def __init__(self, config: SubgoalCVAEConfig, inputs: int = 0):
         super().__init__()
-        self.layers = _mlp(2 * _size(config), config.hidden, 2 * config.latent_dim)
+        self.layers = _mlp(_size(config, inputs or 2 * config.latent_shape[0]), config.hidden, 2 * config.latent_dim)
 
-    def forward(self, x: Float[Tensor, "B two_c h w"]) -> Float[Tensor, "B two_d"]:
+    def forward(self, x: Float[Tensor, "B i h w"]) -> Float[Tensor, "B two_d"]:
         """Mean and log variance, side by side."""
         return self.layers(x.flatten(1))
 
 
 class MLPDecoder(nn.Module):
-    """(B, c, h, w) and u (B, d) -> the change (B, c, h, w), with two hidden layers."""
+    """(B, inputs, h, w) and u (B, d) -> the change (B, c, h, w), with two hidden layers. inputs: c unless given."""
 
-    def __init__(self, config: SubgoalCVAEConfig):
+    def __init__(self, config: SubgoalCVAEConfig, inputs: int = 0):
         super().__init__()
         self.shape = tuple(config.latent_shape)
-        self.layers = _mlp(_size(config) + config.latent_dim, config.hidden, _size(config))
+        c = config.latent_shape[0]
+        self.layers = _mlp(_size(config, inputs or c) + config.latent_dim, config.hidden, _size(config, c))
         _zero(self.layers[-1])
 
-    def forward(self, h0: Float[Tensor, "B c h w"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B c h w"]:
+    def forward(self, h0: Float[Tensor, "B i h w"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B c h w"]:
         """The predicted change of the latent grid, in units of `latent_scale`."""
         return self.layers(torch.cat([h0.flatten(1), u], dim=-1)).unflatten(1, self.shape)
 
@@ -205,9 +217,9 @@ def _halvings(h: int, w: int) -> int:
     return count
 
 
-def _size(config: SubgoalCVAEConfig) -> int:
-    c, h, w = config.latent_shape
-    return c * h * w
+def _size(config: SubgoalCVAEConfig, channels: int) -> int:
+    _, h, w = config.latent_shape
+    return channels * h * w
 
 
 def _conv(before: int, after: int, stride: int = 1) -> nn.Conv2d:

@@ -52,7 +52,7 @@ def mppi(
     if temperature <= 0 or any(sigma < 0 for sigma in sigmas):
         raise ValueError(f"mppi needs temperature > 0 and sigmas >= 0, got temperature={temperature}, sigmas={sigmas}")
     samples, costs = initial, cost(initial)
-    best, best_cost = _best(samples, costs)
+    best, best_cost = best_sample(samples, costs)
     history = [best_cost]
     for sigma in sigmas:
         weights = path_weights(costs, temperature)
@@ -61,15 +61,15 @@ def mppi(
         samples = mean + sigma * noise
         samples[..., 0, :, :] = best
         costs = cost(samples)
-        best, best_cost = _best(samples, costs)
+        best, best_cost = best_sample(samples, costs)
         history.append(best_cost)
     return MPPIResult(best, best_cost, torch.stack(history))
 
 
-def _best(
+def best_sample(
     samples: Float[Tensor, "*p n k d"], costs: Float[Tensor, "*p n"]
 ) -> tuple[Float[Tensor, "*p k d"], Float[Tensor, "*p"]]:
-    """The cheapest sample of each problem and its cost."""
+    """The cheapest sample of each problem, and its cost."""
     cheapest, index = costs.min(dim=-1)
     where = index[..., None, None, None].expand(*index.shape, 1, *samples.shape[-2:])
     return samples.gather(-3, where).squeeze(-3), cheapest

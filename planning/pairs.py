@@ -55,10 +55,19 @@ def subgoal_pairs(
     return rows[0], rows[1]
 
 
+def midpoints(
+    start: Int64[Tensor, "E"], end: Int64[Tensor, "E"], delta: tuple[int, int], batch: int, generator: torch.Generator | None = None
+) -> Int64[Tensor, "3 batch"]:
+    """Rows (t, halfway, t + d) with d uniform on [delta[0], delta[1]], cut at the episode's end: what a predictor of midpoints learns from."""
+    first, last = subgoal_pairs(start, end, delta, batch, generator)
+    return torch.stack([first, (first + last) // 2, last])
+
+
 class SubgoalPairs:
     """Batches (z_t, z_{t + delta}) for training a generator: codes (N, cells), turned into latents by `lookup`.
 
-    A batch is a function of the rows asked for, which are only its seed: the same rows, as when a run resumes, give the same.
+    A batch is a function of the rows asked for, which are only its seed: the same rows, as when a run resumes, give the same. With `middle` a batch is
+    (z_t, halfway, z_{t + delta}).
     """
 
     def __init__(
@@ -68,15 +77,17 @@ class SubgoalPairs:
         end: Int64[Tensor, "E"],
         delta: tuple[int, int],
         lookup: Callable[[Int[Tensor, "B cells"]], Float[Tensor, "B z"]],
+        middle: bool = False,
     ):
         self.codes, self.start, self.end, self.delta, self.lookup = codes, start, end, delta, lookup
+        self.rows = midpoints if middle else subgoal_pairs
 
     def __len__(self) -> int:
         return len(self.codes)
 
     @torch.no_grad()
     def batch(self, rows: Int[np.ndarray, "B"]) -> tuple[Tensor, ...]:
-        """Two latents (B, z)."""
+        """Two latents (B, z), or three."""
         seed = int(np.random.SeedSequence(rows.tolist()).generate_state(1)[0])
-        pairs = subgoal_pairs(self.start, self.end, self.delta, len(rows), torch.Generator().manual_seed(seed))
-        return tuple(self.lookup(self.codes[at].long()) for at in pairs)
+        drawn = self.rows(self.start, self.end, self.delta, len(rows), torch.Generator().manual_seed(seed))
+        return tuple(self.lookup(self.codes[at].long()) for at in drawn)

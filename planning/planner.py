@@ -19,9 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from planning.cem import cem
 from planning.follower import euclidean
 from planning.memory import PlanMemory
-from planning.mppi import mppi
+from planning.mppi import Cost, MPPIResult, best_sample, mppi
 
 Generate = Callable[[Float[Tensor, "B z"], Float[Tensor, "B d"]], Float[Tensor, "B z"]]
 Value = Callable[[Float[Tensor, "B z"], Float[Tensor, "B z"]], Float[Tensor, "B"]]
@@ -35,6 +36,7 @@ class PlannerConfig:
     subgoals: int = 4  # K, the last being the goal itself
     latent_dim: int = 8  # d, numbers per code u; must be the generator's
     samples: int = 1024  # N
+    search: str = "mppi"  # mppi | cem (cross-entropy method, as many rounds) | shooting (as many draws, all from N(0, I))
     sigmas: tuple[float, ...] = (1.0, 0.5, 0.2, 0.1, 0.1)  # one refinement each, after the draw from N(0, I)
     temperature: float = 0.1  # in units of cost
     eta: float = 0.001  # weight of the values; 0 plans without them
@@ -49,6 +51,26 @@ class Plan(NamedTuple):
     cost: Float[Tensor, "P"]
     values: Float[Tensor, "P K"]  # V of the segments s_0 -> s_1, ..., s_{K-1} -> goal; zeros when eta is 0
     codes: Float[Tensor, "P K d"]  # the codes behind the chain
+
+
+def shooting(cost: Cost, initial: Float[Tensor, "*p n k d"], config: PlannerConfig, generator: torch.Generator | None) -> MPPIResult:
+    """The best of as many draws from N(0, I) as the other searches make."""
+    found = mppi(cost, initial, (), 1.0)
+    best, least, history = found.best, found.cost, [found.cost]
+    for _ in config.sigmas:
+        samples = torch.randn(initial.shape, generator=generator, device=initial.device, dtype=initial.dtype)
+        samples[..., 0, :, :] = best
+        best, least = best_sample(samples, cost(samples))
+        history.append(least)
+    return MPPIResult(best, least, torch.stack(history))
+
+
+Search = Callable[[Cost, Tensor, PlannerConfig, torch.Generator | None], MPPIResult]
+SEARCHES: dict[str, Search] = {
+    "mppi": lambda cost, initial, c, generator: mppi(cost, initial, c.sigmas, c.temperature, generator),
+    "cem": lambda cost, initial, c, generator: cem(cost, initial, len(c.sigmas), generator=generator),
+    "shooting": shooting,
+}
 
 
 class SubgoalPlanner:
@@ -66,8 +88,10 @@ class SubgoalPlanner:
         """`quantize` snaps every generated subgoal, for instance onto the vision model's codebook; `memory` remembers
         the codes of earlier plans and supplies some of the first samples.
 
-        Raises ValueError for less than one subgoal, sample or chunk row.
+        Raises ValueError for less than one subgoal, sample or chunk row, or an unknown search.
         """
+        if config.search not in SEARCHES:
+            raise ValueError(f"search must be one of {', '.join(SEARCHES)}, not {config.search!r}")
         if min(config.subgoals, config.samples, config.chunk) < 1:
             raise ValueError(f"subgoals, samples and chunk must be at least 1: {config}")
         self.generate, self.value, self.distance, self.quantize = generate, value, distance, quantize
@@ -93,7 +117,7 @@ class SubgoalPlanner:
             initial = self.memory.propose(len(z), c.samples, generator)
         if initial is not None:
             draw[:, : initial.shape[1]] = initial
-        found = mppi(lambda codes: self.cost(z, goal, codes), draw, c.sigmas, c.temperature, generator)
+        found = SEARCHES[c.search](lambda codes: self.cost(z, goal, codes), draw, c, generator)
         if not torch.isfinite(found.cost).all():
             raise ValueError("no plan has a finite cost: the subgoal generator or the value returned nan or infinity")
         if self.memory is not None:
