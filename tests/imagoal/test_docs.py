@@ -55,3 +55,10 @@ def test_the_environment_snippet_of_the_readme_runs():
     names: dict[str, object] = {}
     exec(snippet, names)
     assert names["observation"]["observation"].shape == (48, 48, 3)
+
+
+def test_the_planning_snippet_finds_a_way_through_the_maze():
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "planning.md").read_text(), re.DOTALL)
+    names: dict = {}
+    exec(snippet, names)
+    assert names["plan"].subgoals.shape == (1, 6, 2) and names["plan"].values.min() >= -30
