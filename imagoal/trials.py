@@ -21,11 +21,10 @@ from imagoal.loading import make_agent
 from imagoal.rollout import Rollout, roll_out
 from imagoal.run import latest_checkpoint
 from imagoal.sight import LatentSight, PixelSight, Sight, StateSight
+from imagoal.strange import COMPARED, Found, drawing_strangeness, latent_strangeness
 from vision import load
 from vision.judge import thin
 from vision.pictures import Pictures
-
-COMPARED = 2000  # pictures of the exploration that a goal is compared with
 
 
 @dataclass
@@ -119,10 +118,8 @@ def reach(acting: Acting, goal: np.ndarray, episodes: int) -> tuple[Rollout, np.
 
 
 @torch.no_grad()
-def strangeness(acting: Acting, seen: Pictures, goal: np.ndarray) -> dict[str, tuple[float, float]]:
-    """What tells a goal picture (H, W, 3) from everything explored, as (of the goal, what 99% of the explored pictures stay within):
-    `latent`, the distance to the nearest latent in the exploration (of another episode); `rebuilt`, the error of its reconstruction in 8-bit levels, where
-    the sight is a latent model."""
+def strangeness(acting: Acting, seen: Pictures, goal: np.ndarray) -> Found:
+    """What tells a goal picture (H, W, 3) from everything explored; see `imagoal.strange`. `rebuilt` is there where the sight is a latent model."""
     sight = acting.sight
     rows = thin(np.arange(len(seen)), COMPARED)
     pictures, first = pictures_at(seen, rows), contexts_at(seen, rows)
@@ -130,17 +127,12 @@ def strangeness(acting: Acting, seen: Pictures, goal: np.ndarray) -> dict[str, t
     data = seen_as(sight, pictures, np.array(seen.state[rows]), first)
     free = sight.latent_dim - sight.context_dim
     own = seen_as(sight, goal[None], np.array(seen.state[rows[:1]]), first[:1])[:, :free]
-    between = torch.cdist(data[:, :free], data[:, :free])
     episode = torch.from_numpy(np.searchsorted(seen.start, rows, side="right"))
-    between[episode[:, None] == episode[None]] = torch.inf
-    usual = between.min(1).values
-    out = {"latent": (float(torch.cdist(own, data[:, :free]).min()), float(usual[usual.isfinite()].quantile(0.99)))}
+    out = {"latent": latent_strangeness(own, data[:, :free], episode)}
     if isinstance(sight, LatentSight):
         rebuilt = np.concatenate([sight.pictures(data[i : i + 512].to(sight.device), first[i : i + 512]) for i in range(0, len(data), 512)])
-        errors = np.abs(rebuilt.astype(np.float32) - pictures).mean((1, 2, 3))
         of_goal = seen_as(sight, goal[None], np.array(seen.state[rows[:1]]), goal[None])  # its own context: the kindest reading
-        drawn = sight.pictures(of_goal, goal[None])[0]
-        out["rebuilt"] = (float(np.abs(drawn.astype(float) - goal).mean()), float(np.quantile(errors, 0.99)))
+        out["rebuilt"] = drawing_strangeness(sight.pictures(of_goal, goal[None])[0], goal, rebuilt, pictures)
     return out
 
 
@@ -148,10 +140,3 @@ def seen_as(sight: Sight, pictures: np.ndarray, states: np.ndarray, first: np.nd
     """Latents (n, z), on the CPU."""
     some = [slice(i, i + 512) for i in range(0, len(pictures), 512)]
     return torch.cat([sight.latents(sight.look(pictures[s], states[s], first[s])).clone().cpu() for s in some])
-
-
-def warning(found: dict[str, tuple[float, float]]) -> str:
-    """What to say of a goal picture that is like nothing explored; empty where it is like something."""
-    says = {"latent": "its latent is {:.2f} from the nearest one explored (usual: up to {:.2f})", "rebuilt": "the model rebuilds it with an error of {:.1f} levels (usual: up to {:.1f})"}
-    far = [says[name].format(*pair) for name, pair in found.items() if pair[0] > 1.5 * pair[1]]
-    return f"warning: this goal picture is unlike what the agent has seen: {'; '.join(far)}. It may be of another world or camera." if far else ""

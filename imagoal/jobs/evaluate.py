@@ -17,8 +17,9 @@ from imagoal.loading import load_policy, pick_device
 from imagoal.report import Report
 from imagoal.run import RunFolder, read_config
 from imagoal.stats import bootstrap_ci, success_interval
+from imagoal.strange import warning
 from imagoal.trials import evaluate as evaluate_acting
-from imagoal.trials import load_acting, reach, strangeness, warning
+from imagoal.trials import load_acting, reach, strangeness
 
 
 def main(config: EvaluateConfig) -> None:
@@ -84,7 +85,7 @@ def evaluate_rig(config: EvaluateConfig, run: RunFolder) -> dict[str, Any]:
     acting, seen = load_acting(config.policy, pick_device(config.device))
     page = Report(f"{acting.config.world}", f"`{config.policy}` at {config.episodes} attempts")
     if config.goal:
-        goal = read_picture(config.goal, acting.world.image_size)
+        goal = read_picture("goal", config.goal, acting.world.image_size)
         if acting.config.sight == "state":
             raise UserError(f"goal: {config.policy} is an oracle, which sees states and no pictures. Leave goal out.")
         found = strangeness(acting, seen, goal)

@@ -1,6 +1,7 @@
 """`imagoal plan`: a chain of imagined subgoals to a goal picture, then its execution, beside the same policy without a plan."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.columns import Columns
 from envs.families import FAMILIES, open_scene
 from imagoal.config import PlanConfig
+from imagoal.disk import write_atomic
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import FIRST_SEED, seeded
 from imagoal.figures import bars_with_intervals, chart
+from imagoal.films import encode_image
 from imagoal.fitting import fit_stage
 from imagoal.loading import Policy, encoded, load_policy, open_trajectories, pick_device, practised_before
 from imagoal.report import Report
 from imagoal.rollout import Rollout, roll_out
 from imagoal.run import RunFolder
 from imagoal.stats import success_interval
+from imagoal.strange import COMPARED, drawing_strangeness, latent_strangeness, warning
 from planning import (
     FollowerConfig,
     Plan,
@@ -27,13 +32,32 @@ from planning import (
     SubgoalFollower,
     SubgoalPairs,
     SubgoalPlanner,
+    subgoal_pairs,
 )
+from vision.images import to_uint8
+from vision.judge import thin
 
 SHOWN = 4
+CALIBRATED = 512  # true pairs of frames that links of a plan are compared with
+FEASIBLE = 0.95  # share of them that a feasible link's value is not below
+
+
+@dataclass
+class Imagination:
+    """What plans are made with: the planner; and the value that 95% of true pairs of frames have that are as far apart as the generator's farthest subgoals.
+    A link of a plan below it is not feasible."""
+
+    planner: SubgoalPlanner
+    feasible: float
 
 
 def main(config: PlanConfig) -> None:
-    """Train the subgoal generator where the run has none, plan, execute; leaves plan pictures, report.html and result.json."""
+    """Train the subgoal generator where the run has none, plan, execute unless a start picture is given; leaves plan.png, report.html and result.json."""
+    drawn = bool(config.start)
+    if drawn and not config.goal:
+        raise UserError("start= is for planning from one picture to another: give goal= too.")
+    if not drawn and config.horizon < config.subgoal_steps:
+        raise UserError(f"horizon={config.horizon} is shorter than one subgoal, subgoal_steps={config.subgoal_steps}: the plan would never go on to the next. Change one of them.")
     run = RunFolder("plan", config)
     if run.done:
         print(f"plan: already done, see {run.path}")
@@ -41,65 +65,98 @@ def main(config: PlanConfig) -> None:
     began = time.monotonic()
     device = pick_device(config.device)
     policy = load_policy(config.policy, device)
-    size = policy.scenes.image_size
-    with explained("scene"):
-        world = open_scene(config.scene, config.episodes, policy.scenes)
-    with explained("changes"):
-        starts, goals = world.sample(np.arange(FIRST_SEED, FIRST_SEED + config.episodes), config.changes)
-    start_pictures, goal_pictures = world.picture(starts), world.picture(goals)
-    if config.goal:
-        goal_pictures = np.repeat(read_picture(config.goal, size)[None], config.episodes, 0)
-    if config.start:
-        start_pictures = np.repeat(read_picture(config.start, size)[None], config.episodes, 0)
-    planner = make_planner(config, run, policy, device)
-    eyes = policy.eyes
-    z, aim = (eyes.latents(eyes.codes(p)).clone() for p in (start_pictures, goal_pictures))
+    size, eyes = policy.scenes.image_size, policy.eyes
+    given = {name: read_picture(name, path, size) for name, path in (("start", config.start), ("goal", config.goal)) if path}
+    world, starts, goals = None, np.zeros(0), np.zeros(0)
+    if not drawn:
+        with explained("scene"):
+            world = open_scene(config.scene, config.episodes, policy.scenes)
+        with explained("changes"):
+            starts, goals = world.sample(np.arange(FIRST_SEED, FIRST_SEED + config.episodes), config.changes)
+    n = 1 if drawn else config.episodes
+    pictures = {name: np.repeat(given[name][None], n, 0) if name in given else world.picture(states) for name, states in (("start", starts), ("goal", goals))}  # type: ignore[union-attr]
+    columns = open_trajectories(policy.pretrain["data"])
+    codes = encoded(eyes.model, policy.pretrain["model"], columns)
+    result: dict[str, Any] = {"plans": n}
+    said = [text for name, picture in given.items() if (text := strange(policy, columns, codes, picture).replace("goal picture", f"{name} picture"))]
+    for text in said:
+        print(text)
+    result["warned"] = bool(said)
+    imagination = make_planner(config, run, policy, columns, codes, device)
+    z, aim = (eyes.latents(eyes.codes(pictures[name])).clone() for name in ("start", "goal"))
     planning = time.monotonic()
-    plan = planner.plan(z, aim, seeded(config.seed, 21, device=device))
-    seconds_per_plan = (time.monotonic() - planning) / config.episodes
-    result: dict[str, Any] = {"plans": config.episodes, "seconds_per_plan": seconds_per_plan, "cost": float(plan.cost.mean())}
+    plan = imagination.planner.plan(z, aim, seeded(config.seed, 21, device=device))
+    result |= {"seconds_per_plan": (time.monotonic() - planning) / n, "cost": float(plan.cost.mean()), "feasible": float((plan.values >= imagination.feasible).all(1).float().mean())}
+    if drawn:
+        said += describe_plan(plan, imagination)
+        result["segments"] = [{"value": float(v), "feasible": bool(v >= imagination.feasible)} for v in plan.values[0]]
     rollouts: dict[str, tuple[Rollout, np.ndarray]] = {}
-    if not config.start:
-        horizon = config.horizon
+    if world is not None:
         follow = FollowerConfig(policy.threshold, config.subgoal_steps)
         ways: dict[str, Tensor | SubgoalFollower] = {"planned": SubgoalFollower(plan.subgoals, follow), "final_goal_only": aim}
         for name, way in ways.items():
-            rollout = roll_out(world, policy.agent.eval(), eyes, starts, way, horizon, keep_images=True)
+            rollout = roll_out(world, policy.agent.eval(), eyes, starts, way, config.horizon, keep_images=True)
+            success = np.zeros(n, bool)
             if not config.goal:
-                success = world.success(rollout.states[:, -1], goals)
+                success = world.success(rollout.states[:, -1], goals) & ~world.lost()
                 result[f"{name}.success"] = float(success.mean())
                 result[f"{name}.success_ci95"] = success_interval(int(success.sum()), len(success))
             else:
-                success = np.zeros(config.episodes, bool)
                 result[f"{name}.latent_distance"] = float((eyes.latents(rollout.codes[:, -1]) - aim).norm(dim=-1).mean())
             rollouts[name] = (rollout, success)
     result["seconds"] = round(time.monotonic() - began, 1)
-    report(config, policy, plan, start_pictures, goal_pictures, rollouts, result).save(run.path / "report.html")
+    strips = decoded(policy, plan, pictures["start"], pictures["goal"])
+    write_atomic(run.path / "plan.png", encode_image(np.concatenate([np.concatenate(list(strip), 1) for strip in strips[:SHOWN]], 0)))
+    report(config, plan, strips, rollouts, said, result).save(run.path / "report.html")
     for name in ("planned.success", "final_goal_only.success"):
         if name in result:
-            print(f"{name} {result[name]:.3f} ({config.episodes} episodes)")
+            print(f"{name} {result[name]:.3f} ({n} episodes)")
+    print(f"plan: drawn in {run.path / 'plan.png'}")
     run.finish(result)
 
 
-def read_picture(path: str, size: int) -> np.ndarray:
-    """A goal picture (size, size, 3). It must be what the policy's camera would see, so another shape is refused."""
+def describe_plan(plan: Plan, imagination: Imagination) -> list[str]:
+    """A plan in words, printed too: its cost, each link's value, and which of them is not feasible."""
+    lines = [f"plan: {len(plan.values[0])} subgoals, the last of them the goal; cost {float(plan.cost[0]):.2f}"]
+    for i, value in enumerate(plan.values[0].tolist()):
+        bad = "" if value >= imagination.feasible else f"  not feasible: true pairs have {imagination.feasible:.1f} or more"
+        lines.append(f"  {'start' if i == 0 else f'subgoal {i}'} -> {'goal' if i == len(plan.values[0]) - 1 else f'subgoal {i + 1}'}: value {value:.1f}{bad}")
+    print("\n".join(lines))
+    return lines
+
+
+@torch.no_grad()
+def strange(policy: Policy, columns: Columns, codes: Tensor, picture: np.ndarray) -> str:
+    """A warning where a picture (H, W, 3) is unlike the policy's data; empty otherwise."""
+    eyes, rows = policy.eyes, thin(np.arange(len(columns.image)), COMPARED)
+    some = codes[torch.from_numpy(rows)].to(eyes.device)
+    data = torch.cat([eyes.latents(part).clone() for part in some.split(512)]).cpu()
+    own = eyes.codes(picture[None])
+    rebuilt = np.concatenate([eyes.pictures(part) for part in some.split(256)])
+    episode = torch.from_numpy(np.searchsorted(columns.start, rows, side="right"))
+    return warning({
+        "latent": latent_strangeness(eyes.latents(own).clone().cpu(), data, episode),
+        "rebuilt": drawing_strangeness(eyes.pictures(own)[0], picture, rebuilt, np.asarray(columns.image[rows])),
+    })  # fmt: skip
+
+
+def read_picture(name: str, path: str, size: int) -> np.ndarray:
+    """A picture (size, size, 3), the key `name`. It must be what the policy's camera would see, so another shape is refused."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(Path(path).expanduser()) as file:
             picture = np.array(file.convert("RGB"))
     except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"goal: cannot read {path}: {error}. Give a PNG picture.") from error
+        raise UserError(f"{name}: cannot read {path}: {error}. Give a PNG picture.") from error
     if picture.shape != (size, size, 3):
-        raise UserError(f"goal: {path} has {picture.shape[1]}x{picture.shape[0]} pixels; this policy sees {size}x{size}. Resize it first.")
+        raise UserError(f"{name}: {path} has {picture.shape[1]}x{picture.shape[0]} pixels; this policy sees {size}x{size}. Resize it first.")
     return picture
 
 
-def make_planner(config: PlanConfig, run: RunFolder, policy: Policy, device: torch.device) -> SubgoalPlanner:
+def make_planner(config: PlanConfig, run: RunFolder, policy: Policy, columns: Columns, codes: Tensor, device: torch.device) -> Imagination:
     """The planner over a generator trained on the prior data (and, for a practised policy, on what it practised)."""
     eyes = policy.eyes
-    columns = open_trajectories(policy.pretrain["data"])
-    codes = encoded(eyes.model, policy.pretrain["model"], columns)
     start, end = (torch.from_numpy(np.array(c)) for c in (columns.start, columns.end))
     practised = practised_codes(policy)
     if practised is not None:
@@ -127,7 +184,11 @@ def make_planner(config: PlanConfig, run: RunFolder, policy: Policy, device: tor
 
     planner = config.planner
     planner.latent_dim = generator.latent_dim
-    return SubgoalPlanner(generator.generate, value, planner, quantize=snap)
+    first, later = subgoal_pairs(start, end, (config.subgoal_high, config.subgoal_high), CALIBRATED, seeded(config.seed, 29))
+    with torch.no_grad():
+        a, b = (eyes.latents(codes[rows].to(device)).clone() for rows in (first, later))
+        feasible = float(value(a, b).quantile(1 - FEASIBLE))
+    return Imagination(SubgoalPlanner(generator.generate, value, planner, quantize=snap), feasible)
 
 
 def practised_codes(policy: Policy) -> Tensor | None:
@@ -136,38 +197,51 @@ def practised_codes(policy: Policy) -> Tensor | None:
         return None
     replay = practised_before(policy, torch.device("cpu"))[-1]  # of the scene at hand
     episodes = [replay.codes[replay.episode_rows(e)] for e in range(replay.oldest, replay.next_episode)]
-    return torch.stack(episodes)  # all are as long
+    return torch.stack(episodes) if episodes else None  # all are as long
+
+
+@torch.no_grad()
+def decoded(policy: Policy, plan: Plan, starts: np.ndarray, goals: np.ndarray) -> list[np.ndarray]:
+    """For each plan the start, its subgoals as decoded latents, and the goal: (K + 1, H, W, 3) uint8."""
+    out = []
+    for i in range(min(SHOWN, len(plan.subgoals))):
+        subgoals = to_uint8(policy.eyes.model.decode(plan.subgoals[i])).cpu().numpy()
+        out.append(np.stack([starts[i], *subgoals[:-1], goals[i]]))
+    return out
 
 
 def report(
-    config: PlanConfig, policy: Policy, plan: Plan, starts: np.ndarray, goals: np.ndarray,
-    rollouts: dict[str, tuple[Rollout, np.ndarray]], result: dict[str, Any],
-) -> Report:  # fmt: skip
+    config: PlanConfig, plan: Plan, strips: list[np.ndarray], rollouts: dict[str, tuple[Rollout, np.ndarray]], said: list[str], result: dict[str, Any]
+) -> Report:
     """The page: plans decoded beside what happened."""
-    page = Report(f"Plans in {config.scene}", f"policy `{config.policy}`, {config.episodes} goals, {config.changes} things to change")
-    tiles: list[tuple[str, object, str]] = [("Time per plan", f"{1000 * result['seconds_per_plan']:.0f} ms", "planned in one batch")]
-    for name, title in (("planned", "With the plan"), ("final_goal_only", "Final goal only")):
+    title = "A plan from picture to picture" if config.start else f"Plans in {config.scene}"
+    about = f"policy `{config.policy}`" + ("" if config.start else f", {config.episodes} goals, {config.changes} things to change")
+    page = Report(title, about)
+    tiles: list[tuple[str, object, str]] = [
+        ("Time per plan", f"{1000 * result['seconds_per_plan']:.0f} ms", "planned in one batch"),
+        ("Feasible", f"{100 * result['feasible']:.0f}%", "of the plans have no link worse than 95% of true pairs of frames"),
+    ]
+    for name, heading in (("planned", "With the plan"), ("final_goal_only", "Final goal only")):
         if f"{name}.success" in result:
             low, high = result[f"{name}.success_ci95"]
-            tiles.append((title, f"{100 * result[f'{name}.success']:.0f}%", f"95% interval {100 * low:.0f} to {100 * high:.0f}%"))
+            tiles.append((heading, f"{100 * result[f'{name}.success']:.0f}%", f"95% interval {100 * low:.0f} to {100 * high:.0f}%"))
     page.numbers(tiles)
+    for text in said:
+        page.text(text)
     if "planned.success" in result:
         figure, axes = chart("All things as in the goal", "share of goals", "", height=1.9)
         names = ["planned", "final_goal_only"]
         bars_with_intervals(axes, names, [result[f"{n}.success"] for n in names], [result[f"{n}.success_ci95"] for n in names])
         page.figure(figure)
-    page.section("Plans, and what happened", "Above: the start, the subgoals as decoded latents, the goal. Below: the execution.")
-    with torch.no_grad():
-        for i in range(min(SHOWN, config.episodes)):
-            subgoals = policy.eyes.model.decode(plan.subgoals[i]).permute(0, 2, 3, 1).clamp(0, 1).mul(255).byte().cpu().numpy()
-            rows, labels = [[starts[i], *subgoals[:-1], goals[i]]], ["plan"]
-            for name, (rollout, success) in rollouts.items():
-                assert rollout.images is not None
-                picks = np.linspace(0, rollout.images.shape[1] - 1, 9).astype(int)
-                rows.append(list(rollout.images[i][picks]))
-                labels.append(f"{name}: {'reached' if success[i] else 'missed'}" if not config.goal else name)
-            page.grid(rows, row_labels=labels)
-    page.section("The command").command(
-        f"imagoal plan policy={config.policy} scene={config.scene} episodes={config.episodes} changes={config.changes} seed={config.seed}"
-    )
+    page.section("Plans, and what happened" if rollouts else "The plan", "Above: the start, the subgoals as decoded latents, the goal." + (" Below: the execution." if rollouts else ""))
+    for i, strip in enumerate(strips):
+        rows, labels = [list(strip)], ["plan"]
+        for name, (rollout, success) in rollouts.items():
+            assert rollout.images is not None
+            picks = np.linspace(0, rollout.images.shape[1] - 1, 9).astype(int)
+            rows.append(list(rollout.images[i][picks]))
+            labels.append(f"{name}: {'reached' if success[i] else 'missed'}" if not config.goal else name)
+        page.grid(rows, row_labels=labels)
+    where = f"start={config.start} goal={config.goal}" if config.start else f"scene={config.scene} episodes={config.episodes} changes={config.changes}"
+    page.section("The command").command(f"imagoal plan policy={config.policy} {where} seed={config.seed}")
     return page

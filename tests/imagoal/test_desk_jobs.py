@@ -48,7 +48,7 @@ def test_practice_plan_and_evaluate_by_task(home):
     assert found["success_after"] == pytest.approx(np.mean([found[f"{task}.success_after"] for task in TASKS]))
     judged = stage("evaluate", home / "one", f"policy={home / 'practice'}", f"scene={FULL}", "task=press_button", "episodes=2", "horizon=4", "threads=1")
     assert "press_button.success" in judged and "grasp.success" not in judged
-    plan = stage("plan", home / "plan", f"policy={home / 'practice'}", f"scene={FULL}", "episodes=2", "generator_steps=2", "horizon=4", "threads=1")
+    plan = stage("plan", home / "plan", f"policy={home / 'practice'}", f"scene={FULL}", "episodes=2", "generator_steps=2", "horizon=4", "subgoal_steps=2", "threads=1")
     assert {"planned.success", "final_goal_only.success"} <= plan.keys()
 
 

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -122,10 +123,40 @@ def test_goal_models_that_do_not_fit_are_refused(home, policy, capsys):
 def test_plan_evaluate_and_report_run_on_a_practised_policy(home, policy):
     if not (home / "practice" / "result.json").is_file():
         stage("practice", home / "practice", *practice_words(home))
-    plan = stage("plan", home / "plan", f"policy={home / 'practice'}", *SMALL, "episodes=2", "generator_steps=5", "horizon=6")
+    plan = stage("plan", home / "plan", f"policy={home / 'practice'}", *SMALL, "episodes=2", "generator_steps=5", "horizon=6", "subgoal_steps=3")
     assert {"planned.success", "final_goal_only.success", "seconds_per_plan"} <= plan.keys()
     judged = stage("evaluate", home / "evaluate", f"policy={home / 'policy'}", "threads=1", "episodes=3", "horizon=5")
     assert 0 <= judged["success"] <= 1
+
+
+def test_a_plan_from_picture_to_picture_needs_no_simulator(home, policy, monkeypatch, capsys):
+    columns = open_trajectories(str(home / "data"))
+    for name, row in (("start", 0), ("goal", 20)):
+        Image.fromarray(np.array(columns.image[row])).save(home / f"{name}.png")
+    monkeypatch.setattr("imagoal.jobs.plan.open_scene", lambda *_: pytest.fail("a scene was opened"))
+    words = [f"policy={home / 'policy'}", *SMALL, "generator_steps=5", f"start={home / 'start.png'}"]
+    plan = stage("plan", home / "drawn", *words, f"goal={home / 'goal.png'}")
+    said = capsys.readouterr().out
+    assert plan["plans"] == 1 and len(plan["segments"]) == 2 and not plan["warned"] and "planned.success" not in plan
+    assert "cost" in said and "start -> subgoal 1: value" in said and "subgoal 1 -> goal: value" in said
+    with Image.open(home / "drawn" / "plan.png") as drawing:
+        assert drawing.size == (3 * 48, 48)  # start, subgoal, goal
+    assert "start= is for planning from one picture to another" in refusal(capsys, "plan", *words, f"run={home / 'alone'}")
+
+
+def test_a_plan_to_a_picture_of_another_world_warns_and_says_what_is_not_feasible(home, policy, capsys, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(home / "noise.png")
+    Image.fromarray(np.array(open_trajectories(str(home / "data")).image[0])).save(home / "start.png")
+    monkeypatch.setattr("imagoal.jobs.plan.FEASIBLE", 0.0)  # no value is as high as the highest of true pairs
+    plan = stage("plan", home / "strange", f"policy={home / 'policy'}", *SMALL, "generator_steps=5", f"start={home / 'start.png'}", f"goal={home / 'noise.png'}")
+    said = capsys.readouterr().out
+    assert plan["warned"] and "this goal picture is unlike what the policy has seen" in said and "start picture is unlike" not in said
+    assert not all(segment["feasible"] for segment in plan["segments"]) and "not feasible: true pairs have" in said
+
+
+def test_a_horizon_shorter_than_a_subgoal_is_refused(home, policy, capsys):
+    assert "shorter than one subgoal" in refusal(capsys, "plan", f"policy={home / 'policy'}", "horizon=5", f"run={home / 'brief'}")
 
 
 def test_a_planner_learns_from_whole_practised_episodes_however_their_length_was_given(home, policy):

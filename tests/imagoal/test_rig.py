@@ -184,6 +184,6 @@ def test_a_practised_agent_goes_to_goal_pictures_and_warns_of_strange_ones(tmp_p
     assert not own["warned"] and "warning" not in capsys.readouterr().out
     strange = stage("evaluate", tmp_path / "strange", f"policy={run}", f"goal={tmp_path / 'other.png'}", "episodes=2", "threads=1")
     said = capsys.readouterr().out
-    assert strange["warned"] and "unlike what the agent has seen" in said and "usual" in said
+    assert strange["warned"] and "unlike what the policy has seen" in said and "usual" in said
     judged = stage("evaluate", tmp_path / "judged", f"policy={run}", "episodes=3", "threads=1")
     assert 0 <= judged["success"] <= 1 and judged["final_distance"] > 0
