@@ -16,4 +16,5 @@ EXPERIMENTS = {
     "umaze": "imagoal.experiments.umaze",
     "offline_online": "imagoal.experiments.offline_online",
     "locomotion": "imagoal.experiments.locomotion",
+    "val": "imagoal.experiments.val",
 }

@@ -1,0 +1,120 @@
+"""VAL at the desk (thesis ch. 9, figs. 44 and 48): practice in a held-out scene at goals from the affordance prior, beside goals from other models, from what was seen,
+true ones, and no practice; how good imagined goals are; less prior data; and practice again in a second scene.
+
+Seed s has its own data and networks, and practises in the s-th held-out scene that has everything. All comparisons share data, latent model and pretrained policy.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from envs.desk import DeskBatch
+from envs.desk_scenes import sample_desk
+from envs.desk_tasks import TASKS, possible
+from envs.families import SceneSettings
+from imagoal.affordances import Affordances, fit_probe, judge_samples, targets
+from imagoal.config import ExperimentConfig
+from imagoal.evaluation import evaluate
+from imagoal.judging import sampled
+from imagoal.loading import load_model, load_policy, load_prior, open_trajectories, pick_device
+from imagoal.stages import stages
+
+EYES = ("vision=vqvae_small", "vision.grid=12", "vision.stem=2", "vision.code_dim=5", "vision.foreground_weight=2")
+GOAL_MODELS = {"vae_goals": "vae", "ccvae_goals": "ccvae", "bigan_goals": "bigan", "cbigan_goals": "cbigan"}  # variant -> vision
+SOURCES = {"val": "affordance", **dict.fromkeys(GOAL_MODELS, "model"), "replay_goals": "replay", "other_scene_goals": "other_scenes", "oracle_goals": "oracle", "no_practice": "none"}
+EPISODES, SCENES = 1800, 600
+LESS = {"val_quarter": 4, "val_half": 2}  # variant -> the share of the prior data that it has is one in so many
+SAMPLED = 32  # imagined goals of each judged scene
+JUDGED = 8  # held-out scenes in which imagined goals are judged
+PROBE_STEPS = 3000
+BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in (*SOURCES, *LESS) for when in ("before", "after")]
+BARS += [("val", f"{task}.success_{when}", f"VAL, {task.replace('_', ' ')}: {when}") for task in TASKS for when in ("before", "after")]
+
+
+def whole_scenes(count: int) -> list[str]:
+    """The first held-out scenes in which every task can be done."""
+    found: list[str] = []
+    number = 0
+    while len(found) < count:
+        if len(possible(sample_desk(f"held_out/{number}"))) == len(TASKS):
+            found.append(f"held_out/{number}")
+        number += 1
+    return found
+
+
+def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dict[str, float]]:
+    """Data, models and policies, then practice in every way."""
+    scenes = whole_scenes(seed + 2)
+    here, there = scenes[seed], scenes[seed + 1]
+    common = [f"experiment={config.name}", f"seed={seed}", f"device={config.device}"]
+    judged = f"evaluation_episodes={config.episodes}"
+    shares = {"": 1, **{f"-{variant}": part for variant, part in LESS.items()}}
+
+    def named(kind: str, ending: str) -> Path:
+        return folder / f"{kind}{ending}"
+
+    stages([("collect", named("data", e), [*common, f"episodes={EPISODES // part}", f"scenes={SCENES // part}", "workers=1"]) for e, part in shares.items()], config.workers)
+    trained = [("train", named("model", e), [f"data={named('data', e)}", *EYES, *common]) for e in shares]
+    trained += [("train", named("model", f"-{variant}"), [f"data={folder / 'data'}", f"vision={vision}", *common]) for variant, vision in GOAL_MODELS.items()]
+    stages(trained, config.workers)
+    stages([("pretrain", named("policy", e), [f"data={named('data', e)}", f"model={named('model', e)}", *common]) for e in shares], config.workers)
+
+    def practice(variant: str, policy: Path, scene: str, source: str = "affordance") -> tuple[str, Path, list[str]]:
+        more = [f"goal_model={named('model', f'-{variant}')}"] if source == "model" else []
+        return "practice", folder / f"practice-{variant}", [f"policy={policy}", f"scene={scene}", f"goal_source={source}", *more, *common, judged]
+
+    jobs = [practice(variant, folder / "policy", here, source) for variant, source in SOURCES.items()]
+    jobs += [practice(variant, named("policy", f"-{variant}"), here) for variant in LESS]
+    found = dict(zip((*SOURCES, *LESS), stages(jobs, config.workers), strict=True))
+    again = stages([practice("again", folder / "practice-val", there)], config.workers)[0]
+    out = {variant: numbers(result) for variant, result in found.items()}
+    kept = judged_in(folder / "practice-again", here, config)
+    out["second_scene"] = numbers(again) | {"first_scene.success_after_first": float(found["val"]["success_after"]), "first_scene.success_after_second": kept}
+    for variant, quality in affordances(folder, seed, config).items():
+        out.setdefault(variant, {}).update({
+            "goals.coherent": quality.coherent, "goals.affords": quality.affords, "goals.kinds": quality.kinds, **{f"goals.shows_{kind}": v for kind, v in quality.shares.items()},
+        })  # fmt: skip
+    return out
+
+
+def numbers(result: dict[str, Any]) -> dict[str, float]:
+    """Success before and after, of all and of each task, and what it cost."""
+    kept = {k: float(v) for k, v in result.items() if "success" in k and not k.endswith("ci95")}
+    return kept | {"lost": float(result["lost"]), "seconds": float(result["seconds"])}
+
+
+def judged_in(run: Path, scene: str, config: ExperimentConfig) -> float:
+    """Success of a practised policy in another scene than its own."""
+    policy = load_policy(str(run), pick_device(config.device))
+    horizon = int(policy.settings["horizon"]) or 65
+    return evaluate(policy.agent, policy.eyes, policy.scenes, scene, config.episodes, horizon).rate
+
+
+def affordances(folder: Path, seed: int, config: ExperimentConfig) -> dict[str, Affordances]:
+    """How good the goals are that each model imagines for held-out scenes; `true_goals` is what the probe says of experts' outcomes, `other_scene_goals` of pictures of
+    other scenes."""
+    device = pick_device(config.device)
+    columns = open_trajectories(str(folder / "data"))
+    scene = np.repeat(np.asarray(columns.scene), np.asarray(columns.end) - np.asarray(columns.start))
+    probe = fit_probe(np.asarray(columns.image), *targets("train", scene, np.asarray(columns.state)), PROBE_STEPS, seed, device)
+    names = [f"held_out/{n}" for n in range(JUDGED)]
+    size = SceneSettings().image_size
+    first, true = [], []
+    for name in names:
+        world = DeskBatch(name, 0, size)
+        start, goals = world.starts([seed])[0], world.sample(np.arange(seed * 1000, seed * 1000 + SAMPLED))[1]
+        first.append(world.picture(start[None])[0])
+        true.append(world.picture(goals))
+        world.close()
+    shown = np.stack(first)
+    out = {"true_goals": judge_samples(probe, names, shown, np.stack(true)), "other_scene_goals": judge_samples(probe, names, shown, np.stack([true[i - 1] for i in range(len(true))]))}
+    policy = load_policy(str(folder / "policy"), device)
+    load_prior(policy.pretrain["model"], policy.eyes).attach()
+    models = {"val": policy.eyes.model, **{variant: load_model(str(folder / f"model-{variant}"), device) for variant in GOAL_MODELS}}
+    with torch.no_grad():
+        for variant, model in models.items():
+            drawn = np.stack([sampled(model, SAMPLED, picture, seed + i) for i, picture in enumerate(shown)])
+            out[variant] = judge_samples(probe, names, shown, drawn)
+    return out

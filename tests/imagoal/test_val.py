@@ -1,0 +1,40 @@
+"""The comparison VAL at the desk: what every run is told is understood, and the numbers go where they belong."""
+
+import pytest
+
+pytest.importorskip("pybullet", reason="wheels exist up to Python 3.11")
+
+from envs.desk_scenes import sample_desk
+from envs.desk_tasks import TASKS, possible
+from imagoal.affordances import Affordances
+from imagoal.compose import load
+from imagoal.config import ExperimentConfig
+from imagoal.experiments import val
+
+
+def test_it_practises_where_everything_can_be_done():
+    names = val.whole_scenes(4)
+    assert len(set(names)) == 4 and all(len(possible(sample_desk(name))) == len(TASKS) for name in names)
+
+
+def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
+    seen = {}
+
+    def pretend(jobs, workers):
+        for job, folder, words in jobs:
+            seen[folder.name] = load(job, [f"run={folder}", *words])
+        return [{"success_before": 0.2, "success_after": 0.5 if "affordance" in " ".join(words) else 0.3, "grasp.success_after": 0.1, "success_after_ci95": [0, 1], "lost": 1, "seconds": 2}
+                for _, _, words in jobs]  # fmt: skip
+
+    monkeypatch.setattr(val, "stages", pretend)
+    monkeypatch.setattr(val, "judged_in", lambda run, scene, config: 0.45)
+    monkeypatch.setattr(val, "affordances", lambda folder, seed, config: {"val": Affordances(0.9, 0.7, 2.0, {"drawer": 0.4}), "true_goals": Affordances(1.0, 0.9, 3.0, {})})
+    found = val.one_seed(ExperimentConfig(name="val", device="cpu"), tmp_path, 0)
+    assert found["val"]["success_after"] == 0.5 and found["no_practice"]["success_after"] == 0.3 and "success_after_ci95" not in found["val"]
+    assert found["val"]["goals.affords"] == 0.7 and found["val"]["goals.shows_drawer"] == 0.4 and found["true_goals"]["goals.kinds"] == 3.0
+    assert found["second_scene"]["first_scene.success_after_second"] == 0.45
+    assert seen["model"].vision.grid == 12 and seen["model-vae_goals"].vision.image_size == 48
+    assert seen["data-val_quarter"].episodes == 450 and seen["policy-val_half"].data.endswith("data-val_half")
+    assert seen["practice-bigan_goals"].goal_source == "model" and seen["practice-bigan_goals"].goal_model.endswith("model-bigan_goals")
+    assert seen["practice-again"].policy.endswith("practice-val") and seen["practice-again"].scene != seen["practice-val"].scene
+    assert set(found) >= {*val.SOURCES, *val.LESS}
