@@ -211,3 +211,14 @@ def test_pictures_are_stored_as_bytes_and_read_as_intensities() -> None:
     assert torch.allclose(batch.goal, (pictures[0] / 255).expand(6, 12)) and (batch.obs[:, 12] == 1).all()
     with pytest.raises(ValueError, match=r"codes must lie in \[0, 255\], got \[0, 256\]"):
         replay.add_episode(torch.full((5, 12), 256) * torch.eye(5, 12).long(), torch.ones(5, 1), torch.zeros(4, 1))
+
+
+def test_a_million_frames_in_codes_stay_under_a_gigabyte():
+    """At VAL's sizes: 12 x 12 codes, four numbers of proprioception and of action, episodes of 76 frames."""
+    rows = 76 * 100
+    replay = Replay(rows, 144, 4, 4, CodebookLookup(torch.randn(512, 5)))
+    for _ in range(100):
+        replay.add_episode(torch.zeros(76, 144, dtype=torch.int64), torch.zeros(76, 4), torch.zeros(75, 4), goal=torch.zeros(144, dtype=torch.int64))
+    held = sum(v.nbytes for v in vars(replay).values() if isinstance(v, torch.Tensor))
+    assert replay.used_rows == rows and held / rows * 1_000_000 < 1e9
+    assert held / rows < 400  # bytes; as float latents they would be 2,880
