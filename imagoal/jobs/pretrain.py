@@ -90,8 +90,9 @@ def from_numbers(config: PretrainConfig, device: torch.device, began: float) -> 
         update_loop(config, run, agent, sampler, device, evaluate)
     run.checkpoint("policy", agent.checkpoint(), state)
     if copies is not None:
-        result |= offline.evaluation(agent, copies, config.evaluation_episodes, config.horizon, config.seed)
-        run.log(config.updates, **result)
+        judged = offline.evaluation(agent, copies, config.evaluation_episodes, config.horizon, config.seed)
+        run.log(config.updates, **judged)
+        result |= judged
     else:
         print("pretrain: the dataset names no environment, so that nothing can be evaluated; give env=ID to do it")
     result |= {"seconds": round(time.monotonic() - began, 1), **last_metrics(run)}
@@ -106,6 +107,7 @@ def from_pictures(config: PretrainConfig, device: torch.device, began: float) ->
         print(f"pretrain: already done, see {run.path}")
         return
     columns = open_trajectories(config.data, run.path / "columns")
+    offline.enough(len(columns) - columns.episodes, config.batch_size, f"data={config.data}")
     eyes = load_eyes(config.model, device, config.proprio)
     codes = encoded(eyes.model, config.model, columns)
     replay = trajectory_replay(columns, codes, eyes, device)

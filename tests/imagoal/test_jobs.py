@@ -178,6 +178,7 @@ def test_a_goal_picture_of_another_size_is_refused(home, policy, tmp_path, capsy
 def test_other_bad_input_is_one_line(home, tmp_path, capsys):
     cases = [
         (("pretrain", "data=nowhere", f"model={home / 'model'}"), "nowhere"),
+        (("pretrain", f"data={home / 'data'}", f"model={home / 'model'}", "batch_size=301"), "has 300 transitions, fewer than one batch of 301"),
         (("practice", f"policy={home / 'model'}"), "train"),
         (("train", f"data={tmp_path / 'missing'}"), "does not exist"),
         (("train", f"data={home / 'data'}", "image_size=50", "vision=vqvae"), "power of two"),
