@@ -175,7 +175,7 @@ def test_a_goal_picture_of_another_size_is_refused(home, policy, tmp_path, capsy
     assert "50x48" in refusal(capsys, "plan", f"policy={home / 'policy'}", f"goal={tmp_path / 'goal.png'}", f"run={tmp_path / 'plan'}")
 
 
-def test_other_bad_input_is_one_line(home, tmp_path, capsys):
+def test_other_bad_input_is_one_line(home, policy, tmp_path, capsys):
     cases = [
         (("pretrain", "data=nowhere", f"model={home / 'model'}"), "nowhere"),
         (("pretrain", f"data={home / 'data'}", f"model={home / 'model'}", "batch_size=301"), "has 300 transitions, fewer than one batch of 301"),
