@@ -12,7 +12,7 @@ import minari
 import numpy as np
 import pytest
 
-from envs.collect import Plan, WorkerDied, collect, collect_shards, outcomes, read_shard
+from envs.collect import Plan, WorkerDied, assemble, collect, collect_shards, outcomes, read_shard
 from envs.columns import Columns, open_columns
 from envs.trajectories import MAIN_FILE, Episode, MinariWriter, columns_from_minari
 
@@ -81,6 +81,20 @@ def test_a_killed_worker_is_said_and_nothing_is_lost(collected: Path, tmp_path: 
     with pytest.raises(WorkerDied, match="a collecting process died"):
         collect_shards(dataclasses.replace(PLAN, episodes=60, scenes=30), tmp_path / "other", 2, kill)
     assert list((tmp_path / "other").glob("*.npz"))
+
+
+def test_a_killed_worker_is_replaced(collected: Path, tmp_path: Path) -> None:
+    said: list[int] = []
+
+    def kill_once(n: int) -> None:
+        said.append(n)
+        if len(said) == 1:
+            for child in multiprocessing.active_children():
+                os.kill(child.pid or 0, signal.SIGKILL)
+
+    collect_shards(PLAN, tmp_path / "shards", 2, kill_once)
+    assert sum(said) == PLAN.episodes
+    assert same(assemble(PLAN, tmp_path, lambda n: None), open_columns(collected / "columns"))
 
 
 def test_resuming_collects_only_what_is_missing(collected: Path, tmp_path: Path) -> None:
