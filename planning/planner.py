@@ -42,6 +42,7 @@ class PlannerConfig:
     eta: float = 0.001  # weight of the values; 0 plans without them
     prior_weight: float = 0.01  # weight of the codes' squared norm: stay where the generator was trained
     chunk: int = 4096  # candidate chains evaluated at once: bounds the memory
+    precision: str = "32"  # "bf16": candidates are compared in mixed precision, faster where the processor has it; the answer is float32
 
 
 class Plan(NamedTuple):
@@ -88,8 +89,10 @@ class SubgoalPlanner:
         """`quantize` snaps every generated subgoal, for instance onto the vision model's codebook; `memory` remembers
         the codes of earlier plans and supplies some of the first samples.
 
-        Raises ValueError for less than one subgoal, sample or chunk row, or an unknown search.
+        Raises ValueError for less than one subgoal, sample or chunk row, or an unknown search or precision.
         """
+        if config.precision not in ("32", "bf16"):
+            raise ValueError(f"precision must be 32 or bf16, not {config.precision!r}")
         if config.search not in SEARCHES:
             raise ValueError(f"search must be one of {', '.join(SEARCHES)}, not {config.search!r}")
         if min(config.subgoals, config.samples, config.chunk) < 1:
@@ -117,7 +120,8 @@ class SubgoalPlanner:
             initial = self.memory.propose(len(z), c.samples, generator)
         if initial is not None:
             draw[:, : initial.shape[1]] = initial
-        found = SEARCHES[c.search](lambda codes: self.cost(z, goal, codes), draw, c, generator)
+        with torch.autocast(z.device.type, torch.bfloat16, enabled=c.precision == "bf16"):
+            found = SEARCHES[c.search](lambda codes: self.cost(z, goal, codes), draw, c, generator)
         if not torch.isfinite(found.cost).all():
             raise ValueError("no plan has a finite cost: the subgoal generator or the value returned nan or infinity")
         if self.memory is not None:
@@ -162,4 +166,4 @@ class SubgoalPlanner:
         c = self.config
         chain = self.chain(z, codes)
         values = self.segment_values(z, torch.cat([chain, goal[:, None]], dim=1)).sum(-1)  # K + 1 segments
-        return self.distance(chain[:, -1], goal) - c.eta * values + c.prior_weight * codes.square().sum((-1, -2))
+        return self.distance(chain[:, -1].float(), goal) - c.eta * values + c.prior_weight * codes.square().sum((-1, -2))

@@ -152,3 +152,20 @@ def test_remembered_plans_lower_the_cost_of_the_first_draw():
     shooting = PlannerConfig(subgoals=4, latent_dim=2, samples=64, eta=0.01, sigmas=())
     again = SubgoalPlanner(straight, value, shooting, memory=memory).plan(START, GOAL, torch.Generator().manual_seed(2))
     assert again.cost <= solved.cost + 1e-6 and len(memory) == 2
+
+
+def test_mixed_precision_finds_as_good_a_plan():
+    """A generator and a value of matrices: what bf16 finds costs, in float32, hardly more, and the answer is float32."""
+    g = torch.Generator().manual_seed(5)
+    step, look = torch.randn(4, 16, generator=g) / 2, torch.randn(16, 16, generator=g) / 4
+    problems = torch.randn(4, 16, generator=g), torch.randn(4, 16, generator=g)
+    costs = {}
+    for precision in ("32", "bf16"):
+        config = PlannerConfig(subgoals=3, latent_dim=4, samples=512, precision=precision)
+        p = SubgoalPlanner(lambda z, u: z + torch.tanh(u) @ step, lambda a, b: -10 * ((a - b) @ look).square().sum(-1).float(), config)
+        plan = p.plan(*problems, torch.Generator().manual_seed(0))
+        assert plan.subgoals.dtype == torch.float32
+        costs[precision] = p.cost(*problems, plan.codes[:, None])[:, 0]
+    assert ((costs["bf16"] - costs["32"]).abs() < 0.05 * costs["32"].abs()).all()
+    with pytest.raises(ValueError, match="precision must be 32 or bf16"):
+        planner(precision="16")
