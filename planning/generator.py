@@ -52,6 +52,7 @@ class SubgoalCVAE(nn.Module):
         encoder, decoder = NETWORKS[config.network]
         self.encoder = encoder(config)
         self.decoder = decoder(config)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def posterior(
         self, z0: Float[Tensor, "B z"], z1: Float[Tensor, "B z"]
@@ -108,7 +109,7 @@ class SubgoalCVAE(nn.Module):
 def to_grid(z: Float[Tensor, "B z"], config: SubgoalCVAEConfig) -> Float[Tensor, "B c h w"]:
     """A flat latent as the networks see it."""
     c, h, w = config.latent_shape
-    return rearrange(z / config.latent_scale, "b (c h w) -> b c h w", c=c, h=h, w=w)
+    return rearrange(z / config.latent_scale, "b (c h w) -> b c h w", c=c, h=h, w=w).contiguous(memory_format=torch.channels_last)
 
 
 def variational(
