@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import envs
 from agents.registry import AGENTS
@@ -33,8 +34,9 @@ from goals.relabel import HindsightSampler
 from goals.replay import Replay
 from goals.rewards import make_reward
 from imagoal.compose import load, name_of
-from planning.generator import SubgoalCVAE
-from planning.planner import SubgoalPlanner
+from planning.generator import SubgoalCVAE, SubgoalCVAEConfig
+from planning.levels import plan_levels
+from planning.planner import PlannerConfig, SubgoalPlanner
 from vision.augment import AugmentConfig, Augmented
 from vision.data import ImageData
 from vision.pixelcnn import PixelCNN
@@ -317,6 +319,44 @@ def planning() -> Iterator[Case]:
     yield Case("planner_small.seconds_per_plan", "s", latency(lambda: planner.plan(z, goal)))
 
 
+def planner_full() -> Iterator[Case]:
+    """A plan at PTP's size: three levels of two subgoals each, 1,024 samples, a draw and five refinements, a U-Net over a 12 x 12 grid of 5; in float32 and in mixed
+    precision, the share of the time that its arithmetic alone would take at this machine's rate of matrix products, and 1 problem beside 16 with a sixteenth of the samples."""
+    generator = SubgoalCVAE(SubgoalCVAEConfig()).eval()
+    value = torch.nn.Sequential(torch.nn.Linear(1440, 256), torch.nn.ReLU(), torch.nn.Linear(256, 256), torch.nn.ReLU(), torch.nn.Linear(256, 1)).eval()
+
+    def worth(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return value(torch.cat([a, b], 1)).squeeze(1).float()  # type: ignore[no-any-return]
+
+    def plan(problems: int, samples: int, precision: str) -> Callable[[], object]:
+        planners = [SubgoalPlanner(generator.generate, worth, PlannerConfig(subgoals=2, samples=samples, precision=precision)) for _ in range(3)]
+        z, goal = torch.randn(problems, 720), torch.randn(problems, 720)
+        return lambda: plan_levels(planners, z, goal)
+
+    def flops(call: Callable[[], object]) -> float:
+        counter = FlopCounterMode(display=False)
+        with counter:
+            call()
+        return float(counter.get_total_flops())
+
+    def share(precision: str) -> Callable[[float], float]:
+        small = flops(plan(1, 16, "32")) * 1024 / 16  # each sample is as much work
+        kind = torch.bfloat16 if precision == "bf16" else torch.float32
+        a, b = torch.randn(1024, 1024).to(kind), torch.randn(1024, 1024).to(kind)
+
+        def measure(seconds: float) -> float:
+            per_second = rate(2.0 * 1024**3, lambda: a @ b)(seconds)
+            return small / per_second / latency(plan(1, 1024, precision))(seconds)
+
+        return measure
+
+    for precision, variant in (("32", "imagoal"), ("bf16", "imagoal_bf16")):
+        yield Case("planner_full.seconds_per_plan", "s", latency(plan(1, 1024, precision)), variant)
+        yield Case("planner_full.arithmetic_share", "share", share(precision), variant)
+    for problems in (1, 16):
+        yield Case(f"planner_full.samples_64.plans_per_s.problems_{problems}", "plans/s", rate(problems, plan(problems, 64, "32")))
+
+
 def cases(quick: bool = False) -> Iterator[Case]:
     """Everything, in the order of the table; `quick` leaves out the full-size models, which take seconds a call."""
     torch.manual_seed(0)
@@ -333,3 +373,5 @@ def cases(quick: bool = False) -> Iterator[Case]:
         yield from prior("prior_full", "vqvae", (1, 64), compared=(1, 64), extrapolated=True)
     yield from learning(small)
     yield from planning()
+    if not quick:
+        yield from planner_full()

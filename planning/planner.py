@@ -41,7 +41,7 @@ class PlannerConfig:
     temperature: float = 0.1  # in units of cost
     eta: float = 0.001  # weight of the values; 0 plans without them
     prior_weight: float = 0.01  # weight of the codes' squared norm: stay where the generator was trained
-    chunk: int = 4096  # candidate chains evaluated at once: bounds the memory
+    chunk: int = 256  # candidate chains evaluated at once: bounds the memory, and the U-Net is fastest in the cache
     precision: str = "32"  # "bf16": candidates are compared in mixed precision, faster where the processor has it; the answer is float32
 
 
