@@ -107,8 +107,8 @@ def from_pictures(config: PretrainConfig, device: torch.device, began: float) ->
         print(f"pretrain: already done, see {run.path}")
         return
     columns = open_trajectories(config.data, run.path / "columns")
-    offline.enough(len(columns) - columns.episodes, config.batch_size, f"data={config.data}")
     eyes = load_eyes(config.model, device, config.proprio)
+    offline.enough(len(columns) - columns.episodes, config.batch_size, f"data={config.data}")
     codes = encoded(eyes.model, config.model, columns)
     replay = trajectory_replay(columns, codes, eyes, device)
     reward = make_reward(config.goals.reward, eyes.model.grid_shape, replay, seeded(config.seed, 1, device=device))
