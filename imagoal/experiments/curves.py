@@ -43,8 +43,6 @@ def curves(folder: Path, pairs: Sequence[tuple[str, str]], seeds: Sequence[int],
 
 def curves_figure(result: dict[str, Any], panels: Sequence[tuple[str, str, Sequence[str]]], columns: int = 3) -> bytes:
     """A panel (title, world, variants) each: final distance against steps, mean of the seeds with its 95% band; dotted, the oracle."""
-    names = list(dict.fromkeys(name for *_, shown in panels for name in shown))
-    colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
     lines = -(-len(panels) // columns)
     with matplotlib.rc_context(STYLE):
         drawing = Figure(figsize=(4.2 * columns, 3.3 * lines), layout="constrained")
@@ -52,11 +50,11 @@ def curves_figure(result: dict[str, Any], panels: Sequence[tuple[str, str, Seque
     for axes in every[len(panels) :]:
         axes.axis("off")
     for axes, (title, world, shown) in zip(every, panels, strict=False):
-        for name in shown:
+        for i, name in enumerate(shown):
             found = result["curves"].get(name, {}).get(world)
             if found is None:
                 continue
-            learning_curve(axes, np.array(found["steps"]) / 1000, 100 * np.array(found["final_distance"]), name.replace("_", " "), colours[name])
+            learning_curve(axes, np.array(found["steps"]) / 1000, 100 * np.array(found["final_distance"]), name.replace("_", " "), PALETTE[i % len(PALETTE)])
         start = [v[f"{world}.start_distance"]["mean"] for v in result["variants"].values() if f"{world}.start_distance" in v]
         axes.axhline(100 * start[0], color="grey", linewidth=0.8, linestyle=":")
         axes.set_title(title, fontsize=11)
