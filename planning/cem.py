@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from planning.mppi import Cost, MPPIResult, best_sample
+from planning.mppi import Cost, MPPIResult, normal_like, refine
 
 
 def cem(
@@ -26,19 +26,12 @@ def cem(
     """
     if rounds < 0 or not 0 < elite <= 1 or floor < 0:
         raise ValueError(f"cem needs rounds >= 0, 0 < elite <= 1 and floor >= 0, got rounds={rounds}, elite={elite}, floor={floor}")
-    samples, costs = initial, cost(initial)
-    best, best_cost = best_sample(samples, costs)
-    history = [best_cost]
-    count = max(1, round(elite * samples.shape[-3]))
-    for _ in range(rounds):
+    count = max(1, round(elite * initial.shape[-3]))
+
+    def propose(samples: Tensor, costs: Tensor) -> Tensor:
         index = costs.topk(count, dim=-1, largest=False).indices
         chosen = samples.gather(-3, index[..., None, None].expand(*index.shape, *samples.shape[-2:]))
-        mean = chosen.mean(-3, keepdim=True)
         std = chosen.std(-3, keepdim=True, unbiased=False).clamp_min(floor)
-        noise = torch.randn(samples.shape, generator=generator, device=samples.device, dtype=samples.dtype)
-        samples = mean + std * noise
-        samples[..., 0, :, :] = best
-        costs = cost(samples)
-        best, best_cost = best_sample(samples, costs)
-        history.append(best_cost)
-    return MPPIResult(best, best_cost, torch.stack(history))
+        return chosen.mean(-3, keepdim=True) + std * normal_like(samples, generator)
+
+    return refine(cost, initial, [propose] * rounds)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Cost = Callable[[Float[Tensor, "*p n k d"]], Float[Tensor, "*p n"]]
+Propose = Callable[[Tensor, Tensor], Tensor]  # samples (*p, n, k, d) and their costs (*p, n) -> other samples
 
 
 class MPPIResult(NamedTuple):
@@ -51,19 +52,40 @@ def mppi(
     """
     if temperature <= 0 or any(sigma < 0 for sigma in sigmas):
         raise ValueError(f"mppi needs temperature > 0 and sigmas >= 0, got temperature={temperature}, sigmas={sigmas}")
+
+    def around(sigma: float) -> Propose:
+        def propose(samples: Tensor, costs: Tensor) -> Tensor:
+            weights = path_weights(costs, temperature)
+            mean = torch.einsum("...n,...nkd->...kd", weights, samples).unsqueeze(-3)  # (*p, 1, k, d)
+            return mean + sigma * normal_like(samples, generator)
+
+        return propose
+
+    return refine(cost, initial, [around(sigma) for sigma in sigmas])
+
+
+def shooting(cost: Cost, initial: Float[Tensor, "*p n k d"], rounds: int, generator: torch.Generator | None = None) -> MPPIResult:
+    """The best of the initial samples and of `rounds` more draws of as many from N(0, I)."""
+    return refine(cost, initial, [lambda samples, costs: normal_like(samples, generator)] * rounds)
+
+
+def refine(cost: Cost, initial: Float[Tensor, "*p n k d"], proposals: Sequence[Propose]) -> MPPIResult:
+    """The loop of all searches: a round for each proposal, (samples, costs) -> new samples, of which the first gives way to the best so far."""
     samples, costs = initial, cost(initial)
     best, best_cost = best_sample(samples, costs)
     history = [best_cost]
-    for sigma in sigmas:
-        weights = path_weights(costs, temperature)
-        mean = torch.einsum("...n,...nkd->...kd", weights, samples).unsqueeze(-3)  # (*p, 1, k, d)
-        noise = torch.randn(samples.shape, generator=generator, device=samples.device, dtype=samples.dtype)
-        samples = mean + sigma * noise
+    for propose in proposals:
+        samples = propose(samples, costs)
         samples[..., 0, :, :] = best
         costs = cost(samples)
         best, best_cost = best_sample(samples, costs)
         history.append(best_cost)
     return MPPIResult(best, best_cost, torch.stack(history))
+
+
+def normal_like(samples: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard normal noise in the shape of samples."""
+    return torch.randn(samples.shape, generator=generator, device=samples.device, dtype=samples.dtype)
 
 
 def best_sample(

@@ -22,7 +22,7 @@ from torch import Tensor
 from planning.cem import cem
 from planning.follower import euclidean
 from planning.memory import PlanMemory
-from planning.mppi import Cost, MPPIResult, best_sample, mppi
+from planning.mppi import Cost, MPPIResult, mppi, shooting
 
 Generate = Callable[[Float[Tensor, "B z"], Float[Tensor, "B d"]], Float[Tensor, "B z"]]
 Value = Callable[[Float[Tensor, "B z"], Float[Tensor, "B z"]], Float[Tensor, "B"]]
@@ -54,23 +54,11 @@ class Plan(NamedTuple):
     codes: Float[Tensor, "P K d"]  # the codes behind the chain
 
 
-def shooting(cost: Cost, initial: Float[Tensor, "*p n k d"], config: PlannerConfig, generator: torch.Generator | None) -> MPPIResult:
-    """The best of as many draws from N(0, I) as the other searches make."""
-    found = mppi(cost, initial, (), 1.0)
-    best, least, history = found.best, found.cost, [found.cost]
-    for _ in config.sigmas:
-        samples = torch.randn(initial.shape, generator=generator, device=initial.device, dtype=initial.dtype)
-        samples[..., 0, :, :] = best
-        best, least = best_sample(samples, cost(samples))
-        history.append(least)
-    return MPPIResult(best, least, torch.stack(history))
-
-
 Search = Callable[[Cost, Tensor, PlannerConfig, torch.Generator | None], MPPIResult]
 SEARCHES: dict[str, Search] = {
     "mppi": lambda cost, initial, c, generator: mppi(cost, initial, c.sigmas, c.temperature, generator),
     "cem": lambda cost, initial, c, generator: cem(cost, initial, len(c.sigmas), generator=generator),
-    "shooting": shooting,
+    "shooting": lambda cost, initial, c, generator: shooting(cost, initial, len(c.sigmas), generator),
 }
 
 
