@@ -70,7 +70,7 @@ class Bodies:
         return touch, look
 
     def fixed(self, boxes: Sequence[Box], at: Sequence[float], yaw: float = 0.0, links: Sequence[Link] = (), solid: bool = True) -> int:
-        """A body that stays where it is, with what moves on it. Links -1 .. of it are told apart by their order."""
+        """A body that stays where it is, with what moves on it: PyBullet numbers the links from 0, in their order."""
         return self.made(0.0, self.shapes(boxes, solid), at, yaw, links)
 
     def loose(self, boxes: Sequence[Box], mass: float) -> int:

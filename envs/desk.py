@@ -16,6 +16,12 @@ from envs.scenes import HELD_OUT
 HORIZON = 75  # steps of an episode and of a demonstration
 CACHED_WORLDS = 16  # scenes an environment keeps built
 TRIES = 10  # starts and actions that an expert is given to show a goal
+_SHOWN: dict[tuple[str, int, str, int], tuple[np.ndarray, np.ndarray]] = {}  # (scene, seed, task, changes) -> start and goal: evaluations ask for the same again and again
+
+
+def widths(yaw: bool) -> tuple[int, int]:
+    """Numbers of an action, and of what the policy reads beside the picture."""
+    return (5, 5) if yaw else (4, 4)
 
 
 class DeskBatch:
@@ -32,11 +38,10 @@ class DeskBatch:
 
     def __init__(self, scene: str, n: int, image_size: int = 48, yaw: bool = False) -> None:
         self.scene, self.n, self.image_size, self.yaw = sample_desk(scene), n, image_size, yaw
-        self.action_dim, self.proprio_dim = (5, 5) if yaw else (4, 4)
+        self.action_dim, self.proprio_dim = widths(yaw)
         self.tasks = possible(self.scene)
         self._copies = [DeskSimulation(self.scene) for _ in range(n)]
         self._scratch: DeskSimulation | None = None
-        self._shown: dict[tuple[int, str, int], tuple[np.ndarray, np.ndarray]] = {}
 
     @property
     def scratch(self) -> DeskSimulation:
@@ -105,10 +110,10 @@ class DeskBatch:
             raise ValueError(f"changes must be between 1 and {len(self.tasks)}, the number of things to do in scene {self.scene.name}, not {changes}")
         found = []
         for seed in seeds:
-            key = (int(seed), task, changes)
-            if key not in self._shown:
-                self._shown[key] = self._show(*key)
-            found.append(self._shown[key])
+            key = (self.scene.name, int(seed), task, changes)
+            if key not in _SHOWN:
+                _SHOWN[key] = self._show(*key[1:])
+            found.append(_SHOWN[key])
         return np.stack([start for start, _ in found]), np.stack([goal for _, goal in found])
 
     def start_for(self, task: int, rng: np.random.Generator) -> np.ndarray:
@@ -177,7 +182,7 @@ class Desk(GoalEnv[DeskBatch]):
         self, scene: str = "train", image_size: int = 48, observe: str = "image", task: str = "", changes: int = 1, yaw: bool = False,
         scenes: int = 100, render_mode: str | None = None,
     ) -> None:  # fmt: skip
-        width = 5 if yaw else 4
+        width, _ = widths(yaw)
         super().__init__(image_size, observe, render_mode, spaces.Box(-4.0, 4.0, (STATE,), np.float32), {"proprio": spaces.Box(-1.5, 1.5, (width,), np.float32)}, width)
         if scenes < 1:
             raise ValueError(f"need scenes >= 1, not {scenes}")

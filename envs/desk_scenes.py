@@ -5,6 +5,7 @@ shapes of objects that no training scene has.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -71,6 +72,7 @@ def shape_parts(number: int) -> list[Part]:
     return parts
 
 
+@lru_cache(maxsize=4096)
 def sample_desk(name: str) -> DeskScene:
     """Builds the scene of this name: at least one of its elements is something to act on. Raises ValueError for an unknown name."""
     split, number = parse_name(name)

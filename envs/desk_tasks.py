@@ -3,13 +3,14 @@
 Success reads ground truth and is for evaluation only.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from envs.desk_scenes import TRAVEL, DeskScene, Element
+from envs.desk_scenes import TRAVEL, DeskScene, Element, sample_desk
 from envs.desk_simulation import (
     BAR,
     BUTTON_DRAWER,
@@ -119,6 +120,12 @@ def possible(scene: DeskScene) -> list[str]:
     return [task for task in TASKS if has[task]]
 
 
+def whole_scenes(split: str, count: int) -> list[str]:
+    """The first scenes of a split in which every task can be done."""
+    names = (f"{split}/{number}" for number in itertools.count())
+    return list(itertools.islice((name for name in names if len(possible(sample_desk(name))) == len(TASKS)), count))
+
+
 # ---------------------------------------------------------------- starts
 def free_place(scene: DeskScene, rng: np.random.Generator) -> np.ndarray:
     """A place (2,) on the table for the object: clear of the cabinets, their open drawers and the tray."""
@@ -159,12 +166,11 @@ def sample_start(scene: DeskScene, rng: np.random.Generator, task: str | None = 
 # ---------------------------------------------------------------- experts
 @dataclass(frozen=True)
 class Aim:
-    """Where the tip goes next, how fast at most (shares of an action), with the gripper closed or open, and how near is near enough, metres."""
+    """Where the tip goes next, with the gripper closed or open, and how fast at most (shares of an action)."""
 
     tip: np.ndarray
     closed: bool = False
     speed: float = 1.0
-    near: float = 0.012
 
 
 Aims = Iterator[Callable[[np.ndarray], Aim | None]]  # stages: state -> aim, None when it is over
@@ -189,7 +195,7 @@ class DeskExpert:
 
     def reset(self, state: np.ndarray, rng: np.random.Generator) -> None:
         """Begins."""
-        self._rng, self._start, self._waited = rng, np.array(state, np.float64), 0
+        self._rng, self._start = rng, np.array(state, np.float64)
         self._aims = self._stages()
         self._now: Callable[[np.ndarray], Aim | None] | None = next(self._aims)
         self._last = Aim(np.array(state[TIP], np.float64))

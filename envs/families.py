@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from envs.desk import HORIZON as DESK_HORIZON
-from envs.desk import DeskBatch
+from envs.desk import DeskBatch, widths
 from envs.desk_scenes import sample_desk
 from envs.desk_tasks import possible, task_done
 from envs.experts import Policy
@@ -114,7 +114,7 @@ FAMILIES = {
         "imagoal/Desk-v0", "the desk scene family", DESK_HORIZON, 65,
         lambda scene, settings: tuple(possible(sample_desk(scene))),
         lambda scene, settings, task, first, last: bool(task_done(sample_desk(scene), possible(sample_desk(scene))[task], first, last)),
-        lambda scene, n, settings: DeskBatch(scene, n, settings.image_size, settings.yaw), lambda settings: (5, 5) if settings.yaw else (4, 4),
+        lambda scene, n, settings: DeskBatch(scene, n, settings.image_size, settings.yaw), lambda settings: widths(settings.yaw),
     ),
 }  # fmt: skip
 

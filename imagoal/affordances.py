@@ -1,8 +1,8 @@
 """How good imagined goals of a desk are, by a probe that reads pictures: whether a picture shows the scene it was imagined for, and a state that can be there and
 is another than the scene's present one (thesis ch. 9; seed 003). For judging only: the probe is taught by the simulator's states, and nothing that learns sees it.
 
-What is judged are a probe's readings, so the probe's own errors count against every model alike; `reference` measures what it says of true pictures
-of the scene, and of other scenes.
+What is judged are a probe's readings, so the probe's own errors count against every model alike: judge true pictures of the scene, and of other scenes, beside
+what was imagined.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,7 @@ from envs.desk_simulation import BUTTON_DRAWER, DRAWER, HELD, OBJECT, TABLE
 from imagoal.progress import progress
 from vision.images import to_float
 
-ELEMENTS = ("drawer", "button_drawer", "tray", "object")
-PLACES = 3  # of the first three: numbers of their y in slots
+MIDDLE, SPREAD = np.array([0.7, 0.0, TABLE]), np.array([0.15, 0.15, 0.1])  # metres, of where the object may be
 CHANGED_DRAWER, CHANGED_OBJECT = 0.35, 0.06  # of a drawer's way, and metres, from which a state is another
 SAME_COLOR = 0.3  # distance of RGB in [0, 1]
 # What the probe reads, a column each: which elements are there (4), y of the first three, colours (12), drawer, button's drawer, object x, y, z, held
@@ -41,7 +40,7 @@ def targets(split: str, scenes: np.ndarray, states: np.ndarray) -> tuple[np.ndar
     known = {int(n): scene_targets(sample_desk(f"{split}/{n}")) for n in np.unique(scenes)}
     value, weight = (np.stack([known[int(n)][i] for n in scenes]) for i in range(2))
     states = np.asarray(states)
-    place = (states[:, OBJECT] - np.array([0.7, 0.0, TABLE])) / np.array([0.15, 0.15, 0.1])
+    place = (states[:, OBJECT] - MIDDLE) / SPREAD
     state = np.concatenate([states[:, [DRAWER, BUTTON_DRAWER]], place, states[:, HELD : HELD + 1]], 1)
     of_state = np.concatenate([value[:, :2], np.repeat(value[:, 3:4], 4, 1)], 1)
     return np.concatenate([value, state], 1).astype(np.float32), np.concatenate([weight, of_state], 1).astype(np.float32)
@@ -109,7 +108,7 @@ def changes(found: np.ndarray, name: str, first: np.ndarray) -> dict[str, np.nda
     lifted)."""
     there = scene_targets(sample_desk(name))[0][THERE] > 0.5
     state, before = found[:, STATE], first[STATE]
-    moved = np.linalg.norm((state[:, 2:5] - before[2:5]) * np.array([0.15, 0.15, 0.1]), axis=1) > CHANGED_OBJECT
+    moved = np.linalg.norm((state[:, 2:5] - before[2:5]) * SPREAD, axis=1) > CHANGED_OBJECT
     return {
         "drawer": (np.abs(state[:, 0] - before[0]) > CHANGED_DRAWER) & there[0],
         "button_drawer": (np.abs(state[:, 1] - before[1]) > CHANGED_DRAWER) & there[1],

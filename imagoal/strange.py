@@ -25,8 +25,8 @@ def drawing_strangeness(drawn: np.ndarray, goal: np.ndarray, rebuilt: np.ndarray
     return float(np.abs(drawn.astype(float) - goal).mean()), float(np.quantile(errors, BEYOND))
 
 
-def warning(found: Found) -> str:
-    """What to say of a goal picture that is like nothing known; empty where it is like something."""
+def warning(found: Found, name: str = "goal") -> str:
+    """What to say of a picture, `name`, that is like nothing known; empty where it is like something."""
     says = {"latent": "its latent is {:.2f} from the nearest one known (usual: up to {:.2f})", "rebuilt": "the model rebuilds it with an error of {:.1f} levels (usual: up to {:.1f})"}
     far = [says[name].format(*pair) for name, pair in found.items() if pair[0] > TIMES * pair[1]]
-    return f"warning: this goal picture is unlike what the policy has seen: {'; '.join(far)}. It may be of another world or camera." if far else ""
+    return f"warning: this {name} picture is unlike what the policy has seen: {'; '.join(far)}. It may be of another world or camera." if far else ""

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 
 from envs.desk import DeskBatch
-from envs.desk_scenes import sample_desk
-from envs.desk_tasks import TASKS, possible
-from envs.families import SceneSettings
+from envs.desk_tasks import TASKS, whole_scenes
+from envs.families import FAMILIES, SceneSettings
 from imagoal.affordances import Affordances, fit_probe, judge_samples, targets
 from imagoal.config import ExperimentConfig
 from imagoal.evaluation import evaluate
@@ -33,20 +32,9 @@ BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for
 BARS += [("val", f"{task}.success_{when}", f"VAL, {task.replace('_', ' ')}: {when}") for task in TASKS for when in ("before", "after")]
 
 
-def whole_scenes(count: int) -> list[str]:
-    """The first held-out scenes in which every task can be done."""
-    found: list[str] = []
-    number = 0
-    while len(found) < count:
-        if len(possible(sample_desk(f"held_out/{number}"))) == len(TASKS):
-            found.append(f"held_out/{number}")
-        number += 1
-    return found
-
-
 def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dict[str, float]]:
     """Data, models and policies, then practice in every way."""
-    scenes = whole_scenes(seed + 2)
+    scenes = whole_scenes("held_out", seed + 2)
     here, there = scenes[seed], scenes[seed + 1]
     common = [f"experiment={config.name}", f"seed={seed}", f"device={config.device}"]
     judged = f"evaluation_episodes={config.episodes}"
@@ -88,7 +76,7 @@ def numbers(result: dict[str, Any]) -> dict[str, float]:
 def judged_in(run: Path, scene: str, config: ExperimentConfig) -> float:
     """Success of a practised policy in another scene than its own."""
     policy = load_policy(str(run), pick_device(config.device))
-    horizon = int(policy.settings["horizon"]) or 65
+    horizon = int(policy.settings["horizon"]) or FAMILIES[policy.scenes.family].attempt
     return evaluate(policy.agent, policy.eyes, policy.scenes, scene, config.episodes, horizon).rate
 
 

@@ -78,7 +78,7 @@ def main(config: PlanConfig) -> None:
     columns = open_trajectories(policy.pretrain["data"])
     codes = encoded(eyes.model, policy.pretrain["model"], columns)
     result: dict[str, Any] = {"plans": n}
-    said = [text for name, picture in given.items() if (text := strange(policy, columns, codes, picture).replace("goal picture", f"{name} picture"))]
+    said = strange(policy, columns, codes, given) if given else []
     for text in said:
         print(text)
     result["warned"] = bool(said)
@@ -126,18 +126,22 @@ def describe_plan(plan: Plan, imagination: Imagination) -> list[str]:
 
 
 @torch.no_grad()
-def strange(policy: Policy, columns: Columns, codes: Tensor, picture: np.ndarray) -> str:
-    """A warning where a picture (H, W, 3) is unlike the policy's data; empty otherwise."""
+def strange(policy: Policy, columns: Columns, codes: Tensor, given: dict[str, np.ndarray]) -> list[str]:
+    """A warning for each of the named pictures (H, W, 3) that is unlike the policy's data."""
     eyes, rows = policy.eyes, thin(np.arange(len(columns.image)), COMPARED)
     some = codes[torch.from_numpy(rows)].to(eyes.device)
     data = torch.cat([eyes.latents(part).clone() for part in some.split(512)]).cpu()
-    own = eyes.codes(picture[None])
     rebuilt = np.concatenate([eyes.pictures(part) for part in some.split(256)])
     episode = torch.from_numpy(np.searchsorted(columns.start, rows, side="right"))
-    return warning({
-        "latent": latent_strangeness(eyes.latents(own).clone().cpu(), data, episode),
-        "rebuilt": drawing_strangeness(eyes.pictures(own)[0], picture, rebuilt, np.asarray(columns.image[rows])),
-    })  # fmt: skip
+    seen, out = np.asarray(columns.image[rows]), []
+    for name, picture in given.items():
+        own = eyes.codes(picture[None])
+        found = {
+            "latent": latent_strangeness(eyes.latents(own).clone().cpu(), data, episode),
+            "rebuilt": drawing_strangeness(eyes.pictures(own)[0], picture, rebuilt, seen),
+        }
+        out.append(warning(found, name))
+    return [text for text in out if text]
 
 
 def read_picture(name: str, path: str, size: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from imagoal.experiments import val
 
 
 def test_it_practises_where_everything_can_be_done():
-    names = val.whole_scenes(4)
+    names = val.whole_scenes("held_out", 4)
     assert len(set(names)) == 4 and all(len(possible(sample_desk(name))) == len(TASKS) for name in names)
 
 
