@@ -16,8 +16,7 @@ from imagoal.disk import write_atomic
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import FIRST_SEED, seeded
 from imagoal.figures import bars_with_intervals, chart
-from imagoal.films import encode_image
-from imagoal.fitting import fit_stage
+from imagoal.fitting import fit_stage, png
 from imagoal.loading import Policy, encoded, load_policy, open_trajectories, pick_device, practised_before
 from imagoal.report import Report
 from imagoal.rollout import Rollout, roll_out
@@ -106,7 +105,7 @@ def main(config: PlanConfig) -> None:
             rollouts[name] = (rollout, success)
     result["seconds"] = round(time.monotonic() - began, 1)
     strips = decoded(policy, plan, pictures["start"], pictures["goal"])
-    write_atomic(run.path / "plan.png", encode_image(np.concatenate([np.concatenate(list(strip), 1) for strip in strips[:SHOWN]], 0)))
+    write_atomic(run.path / "plan.png", png(np.concatenate([np.concatenate(list(strip), 1) for strip in strips[:SHOWN]], 0)))
     report(config, plan, strips, rollouts, said, result).save(run.path / "report.html")
     for name in ("planned.success", "final_goal_only.success"):
         if name in result:

@@ -140,7 +140,7 @@ def test_a_plan_from_picture_to_picture_needs_no_simulator(home, policy, monkeyp
     assert plan["plans"] == 1 and len(plan["segments"]) == 2 and not plan["warned"] and "planned.success" not in plan
     assert "cost" in said and "start -> subgoal 1: value" in said and "subgoal 1 -> goal: value" in said
     with Image.open(home / "drawn" / "plan.png") as drawing:
-        assert drawing.size == (3 * 48, 48)  # start, subgoal, goal
+        assert drawing.format == "PNG" and drawing.size == (3 * 48, 48)  # start, subgoal, goal
     assert "start= is for planning from one picture to another" in refusal(capsys, "plan", *words, f"run={home / 'alone'}")
 
 
