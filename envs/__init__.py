@@ -18,6 +18,8 @@ gymnasium.register("imagoal/Tabletop-v0", ENTRY, max_episode_steps=30, disable_e
 gymnasium.register(
     "imagoal/TabletopState-v0", ENTRY, kwargs={"observe": "state"}, max_episode_steps=30, disable_env_checker=True
 )
+for name, observe in (("Gate", "image"), ("GateState", "state")):
+    gymnasium.register(f"imagoal/{name}-v0", ENTRY, kwargs={"gate": True, "observe": observe}, max_episode_steps=30, disable_env_checker=True)
 
 VISUAL_ENTRY = "envs.visual:VisualGoalEnv"
 VISUAL = {  # name, world, time limit

@@ -273,11 +273,12 @@ def assemble(plan: Plan, folder: Path, progress: Callable[[int], None]) -> Colum
     family = FAMILIES[plan.family]
     spec = copy.deepcopy(gymnasium.spec(family.env))
     spec.max_episode_steps = plan.horizon
-    own = {"kinds": list(plan.kinds)} if plan.family == "tabletop" else {"yaw": plan.yaw}
+    given = asdict(plan) | {"kinds": list(plan.kinds)}
+    own = {name: given[name] for name in family.own}
     spec.kwargs.update(scene=plan.split, image_size=plan.image_size, scenes=plan.scenes, **own)
     columns = write_both(
         episodes(), folder / "minari", folder / "columns", count=plan.episodes, rows=plan.episodes * (plan.horizon + 1),
-        split=plan.split, meta={**asdict(plan), "kinds": list(plan.kinds), "discarded": discarded(plan, shards)}, env_spec=spec,
+        split=plan.split, meta={**given, "discarded": discarded(plan, shards)}, env_spec=spec,
         description=f"Scripted and random trajectories of {family.description}.",
     )  # fmt: skip
     shutil.rmtree(shards, ignore_errors=True)

@@ -54,7 +54,7 @@ def push_waypoints(thing: Thing, q: float, target: float) -> np.ndarray:
     side = 1.0 if target > q else -1.0  # the direction of motion along the thing's x axis
     now, then = (q - 0.5) * thing.travel, (target - 0.5) * thing.travel
     touch = HAND_RADIUS + 0.001
-    if thing.kind in ("block", "puck"):
+    if thing.kind in ("block", "puck", "disc"):
         away = thing.size + touch
         points = [(now - side * (away + 0.022), 0.0), (then - side * away, 0.0)]
     elif thing.kind == "lever":

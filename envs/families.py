@@ -11,6 +11,7 @@ from envs.desk import DeskBatch, widths
 from envs.desk_scenes import sample_desk
 from envs.desk_tasks import possible, task_done
 from envs.experts import Policy
+from envs.gate import GATE_HORIZON, PARTS
 from envs.scenes import KINDS, sample_scene
 from envs.simulation import SUCCESS_TOLERANCE
 from envs.tabletop import TabletopBatch
@@ -88,6 +89,7 @@ class Family:
         done: (scene's name, settings, task's number, first state, last state) -> whether it was done.
         open: (scene's name, copies, settings) -> copies of it.
         widths: settings -> numbers of an action, and of what the policy reads beside the picture.
+        own: settings that only this family has: keyword arguments of its Gymnasium environment.
     """
 
     env: str
@@ -98,6 +100,7 @@ class Family:
     done: Callable[[str, SceneSettings, int, np.ndarray, np.ndarray], bool]
     open: Callable[[str, int, SceneSettings], SceneBatch]
     widths: Callable[[SceneSettings], tuple[int, int]]
+    own: tuple[str, ...] = ()
 
 
 def _other_end(scene: str, settings: SceneSettings, task: int, first: np.ndarray, last: np.ndarray) -> bool:
@@ -108,13 +111,17 @@ FAMILIES = {
     "tabletop": Family(
         "imagoal/Tabletop-v0", "the tabletop scene family", 30, 25,
         lambda scene, settings: tuple(thing.kind for thing in sample_scene(scene, settings.kinds).things), _other_end,
-        lambda scene, n, settings: TabletopBatch(scene, n, settings.image_size, settings.kinds), lambda settings: (2, 2),
+        lambda scene, n, settings: TabletopBatch(scene, n, settings.image_size, settings.kinds), lambda settings: (2, 2), ("kinds",),
+    ),
+    "gate": Family(
+        "imagoal/Gate-v0", "the gate scene family", GATE_HORIZON, GATE_HORIZON, lambda scene, settings: PARTS, _other_end,
+        lambda scene, n, settings: TabletopBatch(scene, n, settings.image_size, gate=True), lambda settings: (2, 2),
     ),
     "desk": Family(
         "imagoal/Desk-v0", "the desk scene family", DESK_HORIZON, 65,
         lambda scene, settings: tuple(possible(sample_desk(scene))),
         lambda scene, settings, task, first, last: bool(task_done(sample_desk(scene), possible(sample_desk(scene))[task], first, last)),
-        lambda scene, n, settings: DeskBatch(scene, n, settings.image_size, settings.yaw), lambda settings: widths(settings.yaw),
+        lambda scene, n, settings: DeskBatch(scene, n, settings.image_size, settings.yaw), lambda settings: widths(settings.yaw), ("yaw",),
     ),
 }  # fmt: skip
 

@@ -38,13 +38,18 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that varies between scenes. Colours are RGB in [0, 1]; `light` is a direction and a strength."""
+    """Everything that varies between scenes. Colours are RGB in [0, 1]; `light` is a direction and a strength.
+
+    Attributes: walls: x, y and half sizes of what stands fixed, metres; barring: whether things bump into each other too, not only the hand into them.
+    """
 
     name: str
     things: tuple[Thing, ...]
     table: Color
     hand: Color
     light: tuple[float, float, float]  # x and y tilt of the light's direction, its strength
+    walls: tuple[tuple[float, float, float, float], ...] = ()
+    barring: bool = False
 
 
 def vivid(rng: np.random.Generator, hue: float) -> Color:
@@ -100,7 +105,12 @@ def sample_scene(name: str, kinds: tuple[str, ...] = KINDS) -> Scene:
         # the long axes lie along y: q = 1 is away from the camera, but for drawers, which open towards it
         yaw = -np.pi / 2 if kind == "drawer" else np.pi / 2
         things.append(_thing(rng, str(kind), float(x), float(y), float(yaw), float(hues[i])))
+    return Scene(name, tuple(things), *table_and_light(rng))
+
+
+def table_and_light(rng: np.random.Generator) -> tuple[Color, Color, tuple[float, float, float]]:
+    """The table's colour, the hand's and the light of a scene."""
     shade = rng.uniform(0.6, 0.8)
-    table = tuple(float(shade + rng.uniform(-0.06, 0.06)) for _ in range(3))
+    r, g, b = (float(shade + rng.uniform(-0.06, 0.06)) for _ in range(3))
     light = (float(rng.uniform(-0.4, 0.4)), float(rng.uniform(-0.4, 0.4)), float(rng.uniform(0.6, 0.7)))
-    return Scene(name, tuple(things), table, HAND_COLOR, light)  # type: ignore[arg-type]
+    return (r, g, b), HAND_COLOR, light

@@ -15,6 +15,7 @@ HAND_RADIUS = 0.014  # metres
 HAND_LIMIT = 0.235  # metres: the hand stays within this square
 STEP_SIZE = 0.06  # metres the hand's target lies ahead for an action of 1; the hand goes four fifths of it in a step
 SUBSTEPS, TIMESTEP = 5, 0.01  # one control step is 50 ms
+WALL_COLOR = (0.25, 0.25, 0.28)
 WALL, BAR, GAP = 0.008, 0.006, 0.046  # metres: channel walls, handle bars (half widths), gap behind the handle
 
 
@@ -47,7 +48,7 @@ def _local_boxes(thing: Thing, q: float) -> list[Box]:
     """The boxes a thing occupies at outcome q, in its own frame."""
     half, size = thing.travel / 2, thing.size
     shift = (q - 0.5) * thing.travel
-    if thing.kind == "block":
+    if thing.kind in ("block", "disc"):
         return [Box(shift, 0, 0, size, size)]
     if thing.kind == "puck":
         y, length = size + 0.004 + WALL, half + size
@@ -77,7 +78,7 @@ def _rgba(color: tuple[float, float, float], alpha: float = 1.0) -> str:
     return " ".join(f"{c:.3f}" for c in (*color, alpha))
 
 
-def _thing_xml(i: int, thing: Thing) -> str:
+def _thing_xml(i: int, thing: Thing, barring: bool) -> str:
     """A thing as MJCF: a fixed base and one moving body with joint `q{i}`."""
     color, base, half = _rgba(thing.color), _rgba(thing.base), thing.travel / 2
     slide = f'<joint name="q{i}" type="slide" axis="1 0 0" range="{-half} {half}" damping="8" frictionloss="2"/>'
@@ -90,6 +91,11 @@ def _thing_xml(i: int, thing: Thing) -> str:
     if thing.kind == "block":
         fixed = geom("box", f"{half + s} 0.008 0.002", "0 0 0.002", base, solid=False)
         moving = slide + geom("box", f"{s} {s} 0.022", "0 0 0.026", color)
+    elif thing.kind == "disc":
+        fixed = geom("box", f"{half} 0.005 0.001", "0 0 0.001", base, solid=False)
+        moving = slide + geom("cylinder", f"{s} 0.018", "0 0 0.02", color)
+        if barring:  # two of them bump into each other
+            moving = moving.replace('conaffinity="1"', 'contype="2" conaffinity="3"')
     elif thing.kind == "puck":
         y, length = s + 0.004 + WALL, half + s
         fixed = geom("box", f"{length} {WALL} 0.015", f"0 {y} 0.015", base)
@@ -112,10 +118,11 @@ def _thing_xml(i: int, thing: Thing) -> str:
 
 
 def scene_xml(scene: Scene) -> str:
-    """The scene as MJCF. Only hand against thing collides: the hand has contype 1, things have conaffinity 1."""
+    """The scene as MJCF. Only hand against thing collides, the hand having contype 1 and things conaffinity 1; where things bar each other, discs against discs too."""
     tilt_x, tilt_y, strength = scene.light
     light = " ".join([f"{strength:.3f}"] * 3)
-    things = "".join(_thing_xml(i, thing) for i, thing in enumerate(scene.things))
+    things = "".join(_thing_xml(i, thing, scene.barring) for i, thing in enumerate(scene.things))
+    things += "".join(f'<geom type="box" size="{hx} {hy} 0.02" pos="{x} {y} 0.02" rgba="{_rgba(WALL_COLOR)}" conaffinity="1"/>' for x, y, hx, hy in scene.walls)
     axis = f'type="slide" damping="2" range="{-HAND_LIMIT} {HAND_LIMIT}"'
     return f"""<mujoco model="tabletop">
 <compiler angle="radian"/>{VISUAL_XML}
@@ -166,7 +173,8 @@ class Simulation:
 
     def boxes(self, state: np.ndarray) -> list[Box]:
         """Everything the hand can bump into in this state."""
-        return [box for thing, q in zip(self.scene.things, state[2:], strict=True) for box in boxes(thing, float(q))]
+        things = [box for thing, q in zip(self.scene.things, state[2:], strict=True) for box in boxes(thing, float(q))]
+        return things + [Box(x, y, 0.0, hx, hy) for x, y, hx, hy in self.scene.walls]
 
     def free(self, state: np.ndarray, points: np.ndarray, margin: float = 0.008) -> np.ndarray:
         """Which points (..., 2) the hand can stand at, as a mask (...)."""
@@ -185,8 +193,11 @@ class Simulation:
 
     def sample_start(self, rng: np.random.Generator) -> np.ndarray:
         """A start state: every thing at (or within 6% of) one of its two ends, the hand anywhere free."""
-        ends = rng.integers(0, 2, len(self.scene.things)).astype(np.float64)
-        return self._with_hand(self._near(ends, rng), rng)
+        return self.at_ends(rng.integers(0, 2, len(self.scene.things)), rng)
+
+    def at_ends(self, ends: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A state with every thing at, or within 6% of, the given end (things,), 0 or 1, and the hand anywhere free."""
+        return self._with_hand(self._near(ends.astype(np.float64), rng), rng)
 
     def sample_goal(self, start: np.ndarray, changes: int, rng: np.random.Generator) -> np.ndarray:
         """A goal state: `changes` of the things at their other end, the rest as they are, the hand anywhere free.

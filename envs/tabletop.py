@@ -8,12 +8,38 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.experts import OUPolicy, Policy, ScriptedExpert
+from envs.gate import PARTS, GateRules
 from envs.goal_env import GoalEnv
 from envs.render import Camera
-from envs.scenes import HELD_OUT, KINDS, sample_scene
+from envs.scenes import HELD_OUT, KINDS, Scene, sample_scene
 from envs.simulation import HAND_LIMIT, Simulation, outcome_success
 
 CACHED_WORLDS = 128  # scenes an environment keeps built: building one costs as much as ten steps
+
+
+class FreeRules:
+    """Things that do not mind each other: anything can be done from anywhere.
+
+    Args: kinds: the kinds of things scenes are drawn from.
+    """
+
+    tasks: tuple[str, ...] = ()
+    most = 2
+
+    def __init__(self, kinds: tuple[str, ...]) -> None:
+        self.kinds = kinds
+
+    def scene(self, name: str) -> Scene:
+        """`envs.scenes.sample_scene`."""
+        return sample_scene(name, self.kinds)
+
+    def start(self, simulation: Simulation, task: str, rng: np.random.Generator) -> np.ndarray:
+        """A start state (2 + things,)."""
+        return simulation.sample_start(rng)
+
+    def goal(self, simulation: Simulation, start: np.ndarray, changes: int, task: str, rng: np.random.Generator) -> np.ndarray:
+        """A goal state (2 + things,) with so many things at their other end."""
+        return simulation.sample_goal(start, changes, rng)
 
 
 class TabletopBatch:
@@ -24,13 +50,15 @@ class TabletopBatch:
         n: how many copies.
         image_size: side of the pictures in pixels.
         kinds: the kinds of things scenes are drawn from.
+        gate: the scene is a gate's (`envs.gate`), whose things are of no other kinds.
     """
 
     action_dim = 2
     proprio_dim = 2
 
-    def __init__(self, scene: str, n: int, image_size: int = 48, kinds: tuple[str, ...] = KINDS) -> None:
-        self.simulation = Simulation(sample_scene(scene, kinds))
+    def __init__(self, scene: str, n: int, image_size: int = 48, kinds: tuple[str, ...] = KINDS, gate: bool = False) -> None:
+        self.rules = GateRules() if gate else FreeRules(kinds)
+        self.simulation = Simulation(self.rules.scene(scene))
         self.n, self.image_size, self.kinds = n, image_size, tuple(kinds)
         self._data = [mujoco.MjData(self.simulation.model) for _ in range(n)]
         self._camera = Camera(self.simulation.model, image_size)
@@ -43,24 +71,23 @@ class TabletopBatch:
 
     def starts(self, seeds: list[int] | np.ndarray) -> np.ndarray:
         """Start states (n, 2 + things) for the seeds, those of `sample`."""
-        return np.stack([self.simulation.sample_start(np.random.default_rng([int(seed), 7])) for seed in seeds])
+        return np.stack([self.rules.start(self.simulation, "", np.random.default_rng([int(seed), 7])) for seed in seeds])
 
     def sample(self, seeds: list[int] | np.ndarray, changes: int = 1, task: str = "") -> tuple[np.ndarray, np.ndarray]:
-        """Start and goal states (n, 2 + things) for the seeds: the same seeds give the same episodes anywhere. Raises ValueError for more
-        changes than things, or a task: here each goal has its own."""
-        if task:
-            raise ValueError(f"task={task}: goals on the tabletop differ by things drawn; leave it out")
+        """Start and goal states (n, 2 + things) for the seeds: the same seeds give the same episodes anywhere. Raises ValueError for more changes than there can
+        be, or a task that there is not; those of the gate are in `envs.gate`, and other goals on the tabletop have none."""
+        check_goals(self.rules, changes, task)
         starts, goals = [], []
         for seed in seeds:
             rng = np.random.default_rng([int(seed), 7])
-            start = self.simulation.sample_start(rng)
+            start = self.rules.start(self.simulation, task, rng)
             starts.append(start)
-            goals.append(self.simulation.sample_goal(start, changes, rng))
+            goals.append(self.rules.goal(self.simulation, start, changes, task, rng))
         return np.stack(starts), np.stack(goals)
 
     def start_for(self, task: int, rng: np.random.Generator) -> np.ndarray:
-        """A start state (2 + things,): anything can be done from all of them."""
-        return self.simulation.sample_start(rng)
+        """A start state (2 + things,) from which thing number `task` can be moved; -1: any."""
+        return self.rules.start(self.simulation, PARTS[task] if self.rules.tasks and task >= 0 else "", rng)
 
     def expert(self, task: int) -> Policy:
         """Who moves thing number `task` to its other end; -1: a random policy."""
@@ -113,6 +140,14 @@ class TabletopBatch:
         return np.stack(out)
 
 
+def check_goals(rules: FreeRules | GateRules, changes: int, task: str) -> None:
+    """Raises ValueError for goals that there are not."""
+    if task and task not in rules.tasks:
+        raise ValueError(f"unknown task {task!r}: choose {', '.join(rules.tasks)}" if rules.tasks else f"task={task}: goals on the tabletop differ by things drawn; leave it out")
+    if not 1 <= changes <= rules.most:
+        raise ValueError(f"changes must be between 1 and {rules.most}, not {changes}")
+
+
 class Tabletop(GoalEnv[TabletopBatch]):
     """A hand in the plane and two things of few outcomes, as a goal environment.
 
@@ -127,6 +162,8 @@ class Tabletop(GoalEnv[TabletopBatch]):
         observe: "image" or "state".
         changes: how many things differ between start and goal.
         kinds: the kinds of things scenes are drawn from.
+        gate: scenes are gates (`envs.gate`): `imagoal/Gate-v0`.
+        task: at a gate, what goals are about (empty: parts drawn, so many as `changes`).
         scenes: with scene="train", how many scenes are gone through.
         render_mode: None or "rgb_array".
 
@@ -141,6 +178,8 @@ class Tabletop(GoalEnv[TabletopBatch]):
         observe: str = "image",
         changes: int = 1,
         kinds: tuple[str, ...] = KINDS,
+        gate: bool = False,
+        task: str = "",
         scenes: int = 100,
         render_mode: str | None = None,
     ) -> None:
@@ -149,10 +188,10 @@ class Tabletop(GoalEnv[TabletopBatch]):
         super().__init__(image_size, observe, render_mode, states, {"proprio": proprio})
         if scenes < 1:
             raise ValueError(f"need scenes >= 1, not {scenes}")
-        things = len(sample_scene(scene if "/" in scene else f"{scene}/0", kinds).things)  # raises for an unknown name
-        if not 1 <= changes <= things:
-            raise ValueError(f"changes must be between 1 and {things}, the number of things, not {changes}")
-        self.scene_choice, self.changes, self.kinds, self.scenes = scene, changes, tuple(kinds), scenes
+        self.rules = GateRules() if gate else FreeRules(kinds)
+        self.rules.scene(scene if "/" in scene else f"{scene}/0")  # raises for an unknown name
+        check_goals(self.rules, changes, task)
+        self.scene_choice, self.changes, self.task, self.kinds, self.gate, self.scenes = scene, changes, task, tuple(kinds), gate, scenes
         self._worlds: OrderedDict[str, TabletopBatch] = OrderedDict()
 
     def _choose_world(self) -> TabletopBatch:
@@ -161,16 +200,16 @@ class Tabletop(GoalEnv[TabletopBatch]):
             count = len(HELD_OUT) if name == "held_out" else self.scenes
             name = f"{name}/{self.np_random.integers(count)}"
         if name not in self._worlds:
-            self._worlds[name] = TabletopBatch(name, 1, self.image_size, self.kinds)
+            self._worlds[name] = TabletopBatch(name, 1, self.image_size, self.kinds, self.gate)
             while len(self._worlds) > CACHED_WORLDS:
                 self._worlds.popitem(last=False)
         return self._worlds[name]
 
     def _sample_start(self) -> np.ndarray:
-        return self.world.simulation.sample_start(self.np_random)
+        return self.rules.start(self.world.simulation, self.task, self.np_random)
 
     def _sample_goal(self, start: np.ndarray) -> np.ndarray:
-        return self.world.simulation.sample_goal(start, self.changes, self.np_random)
+        return self.rules.goal(self.world.simulation, start, self.changes, self.task, self.np_random)
 
     def _further(self, state: np.ndarray) -> dict[str, np.ndarray]:
         return {"proprio": self.world.proprio_of(state)}

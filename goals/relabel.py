@@ -216,7 +216,7 @@ class HindsightSampler(Sampler):
         return torch.cat(blocks) if len(blocks) > 1 else blocks[0]
 
     def _original(self, replay: Replay, rows: Tensor, generator: torch.Generator) -> Tensor:
-        return replay.episode_goal.index_select(0, replay.slot(rows))
+        return replay.aim.index_select(0, rows) if replay.aims else replay.episode_goal.index_select(0, replay.slot(rows))
 
     def _future(self, replay: Replay, rows: Tensor, generator: torch.Generator) -> Tensor:
         later = future_rows(rows, replay.end[rows].long(), self.mixture.future_discount, generator)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from goals.lookup import Lookup, writer
 
-ROW_COLUMNS = ("codes", "proprio", "action", "reward", "terminal", "start", "end", "episode", "transition")
+ROW_COLUMNS = ("codes", "proprio", "action", "reward", "terminal", "start", "end", "episode", "transition", "aim")
 EPISODE_COLUMNS = (
     "episode_start", "episode_end", "episode_scene", "episode_pool", "episode_demo", "episode_has_goal", "episode_goal"
 )  # fmt: skip
@@ -29,6 +29,7 @@ class Replay:
         lookup: (codes (B, cells)) -> latents (B, z). Given, the state is stored as int16 codes (or as its
             `dtype`: bytes for pictures); None, as float32 latents.
         device: where the columns live. Generators given to sampling methods must be on the same device.
+        aims: every transition keeps the goal that was aimed at there, not only every episode (plans of subgoals): the column `aim`.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Replay:
         action_dim: int,
         lookup: Lookup | None = None,
         device: str | torch.device = "cpu",
+        aims: bool = False,
     ):
         self.capacity, self.cells, self.lookup, self.device = capacity, cells, lookup, torch.device(device)
         self.proprio_dim, self.action_dim = proprio_dim, action_dim
@@ -46,6 +48,7 @@ class Replay:
         self.codes = torch.zeros(capacity, cells, dtype=self.dtype, device=device)
         self.proprio = torch.zeros(capacity, proprio_dim, device=device)
         self.action = torch.zeros(capacity, action_dim, device=device)
+        self.aim = torch.zeros(capacity, cells if aims else 0, dtype=self.dtype, device=device)
         self.reward, self.terminal = (torch.zeros(capacity, device=device) for _ in range(2))
         self.start, self.end, self.episode, self.transition = (
             torch.zeros(capacity, dtype=torch.int32, device=device) for _ in range(4)
@@ -74,6 +77,11 @@ class Replay:
         """Width of an observation [latent | proprio]."""
         return self.latent_dim + self.proprio_dim
 
+    @property
+    def aims(self) -> bool:
+        """Whether every transition keeps its own original goal."""
+        return self.aim.shape[1] > 0
+
     # ---------------------------------------------------------------- writing
     def add_episode(
         self,
@@ -90,7 +98,7 @@ class Replay:
         """Append one episode of T >= 2 rows (the last is its final observation); returns its id.
 
         Args: codes (T, cells); proprio (T, p); action (T, a) with an unused last row, or (T - 1, a); goal (cells,) the goal
-        it was collected for; scene or task id; pool: its row in the sampler's pool of imagined goals (default: the scene);
+        it was collected for, or with `aims` (T - 1, cells) that of every transition, of which the last is the episode's; scene or task id; pool: its row in the sampler's pool of imagined goals (default: the scene);
         reward (T - 1,) of an environment, for samplers that do not make their own; terminal: whether it ended there, rather than
         at a time limit; demo: whether it is a demonstration.
         Raises ValueError where shapes, the length or the range of the codes do not fit, or a reward is not finite.
@@ -99,6 +107,10 @@ class Replay:
         self._check("codes", codes, (rows, self.cells))
         self._check("proprio", proprio, (rows, self.proprio_dim))
         self._check("action", action, (rows if action.shape[0] == rows else rows - 1, self.action_dim))
+        aim = goal
+        if goal is not None and goal.ndim == 2 and self.aims:
+            self._check("goal", goal, (rows - 1, self.cells))
+            goal = goal[-1]
         if goal is not None:
             self._check("goal", goal, (self.cells,))
         if reward is not None:
@@ -118,6 +130,8 @@ class Replay:
         if reward is not None:
             self.reward[start : start + rows - 1] = reward
         self.terminal[start + rows - 2] = float(terminal)
+        if self.aims and aim is not None:
+            self.aim[start : start + rows - 1] = self._stored(aim)
         self.start[here], self.end[here], self.episode[here] = start, start + rows, self.next_episode
         offset = torch.arange(rows - 1, device=self.device, dtype=torch.int32)
         ring = (offset + (self.first_transition + self.transitions) % self.capacity) % self.capacity
@@ -174,8 +188,8 @@ class Replay:
         Raises ValueError, having changed nothing, for a replay of codes, other shapes, numbers that are not finite, or goals that
         are missing.
         """
-        if self.lookup is not None:
-            raise ValueError("this replay stores codes: only one that stores latents (lookup=None) can replace them")
+        if self.lookup is not None or self.aims:
+            raise ValueError("this replay stores codes, or a goal for every transition: only one that stores latents (lookup=None) without aims can replace them")
         live = self.live_slots()
         self._check("latents", latents, (self.used_rows, self.cells))
         if goals is None and bool(self.episode_has_goal[live].any()):
@@ -269,7 +283,8 @@ class Replay:
     def restored(cls, state: dict[str, Tensor], lookup: Lookup | None = None, device: str | torch.device = "cpu") -> "Replay":
         """A replay like the one that `state_dict` was taken of. Raises ValueError where the lookup does not store what that did."""
         capacity = int(state["counters"][0])
-        replay = cls(capacity, state["codes"].shape[1], state["proprio"].shape[1], state["action"].shape[1], lookup, device)
+        cells, proprio, action, aim = (state[name].shape[1] for name in ("codes", "proprio", "action", "aim"))
+        replay = cls(capacity, cells, proprio, action, lookup, device, aims=aim > 0)
         replay.load_state_dict(state)
         return replay
 

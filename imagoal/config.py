@@ -39,7 +39,7 @@ def part(owner: str, inside: str, help: str) -> Any:
 class EnvConfig:
     """A family of scenes, and how it is seen. Scene i of a split is drawn from the split's own seeds."""
 
-    family: str = key("tabletop", "family of scenes", choices=("tabletop", "desk"))
+    family: str = key("tabletop", "family of scenes", choices=("tabletop", "gate", "desk"))
     image_size: int = key(48, "pixels along each side of an observation", choices=("48", "64", "84"))
     kinds: tuple[str, ...] = key(("block", "puck", "lever", "drawer"), "things that tabletop scenes are drawn from, two at a time")
     yaw: bool = key(False, "at the desk: actions also turn the gripper")
@@ -159,6 +159,12 @@ class PracticeConfig(JobConfig):
         " the simulator's true goals (oracle, an upper bound that is told what only a test should know); none: no attempts, the same updates on the old data",
         choices=("affordance", "model", "replay", "other_scenes", "oracle", "none"),
     )
+    task: str = key("", "at the gate or desk: goals of one task, in evaluations and with goal_source=oracle (empty: of any)")
+    changes: int = key(1, "how many things differ between a start and such a goal", minimum=1)
+    subgoals: str = key("", "the run folder of a subgoals: attempts, and evaluations, go by way of planned subgoals, which are practised too (PTP)")
+    planner: Any = group("planner", "with subgoals: how they are searched")
+    generator: Any = part("planning.generator:SubgoalCVAEConfig", "planner", "not used here: generators are trained by imagoal subgoals")
+    subgoal_steps: int = key(30, "with subgoals: steps after which the next one is taken, reached or not", minimum=1)
     goal_model: str = key("", "with goal_source=model: the run folder of a train (vae, ccvae, bigan, cbigan, ...) whose model imagines goals")
     candidates: int = key(16, "goals imagined for each attempt, of which one that is not reached already is tried", minimum=1)
     novelty: float = key(1.2, "how far from the start an imagined goal must lie not to count as reached, in thresholds of the reward", minimum=0)
@@ -216,22 +222,32 @@ class RigConfig(JobConfig):
 
 
 @dataclass
+class SubgoalsConfig(JobConfig):
+    """Train the generators that propose subgoals, of all levels of a planner, on what a policy learned from."""
+
+    policy: str = key("", "the run folder of a pretrain or practice", required=True)
+    planner: Any = group("planner", "the planner: method and levels say what is trained")
+    generator: Any = part("planning.generator:SubgoalCVAEConfig", "planner", "the networks that propose subgoals")
+    steps: int = key(1500, "gradient steps of each generator", minimum=1)
+
+
+@dataclass
 class PlanConfig(JobConfig):
     """Reach a distant goal picture by way of imagined subgoals, and execute the plan."""
 
     policy: str = key("", "the run folder of a pretrain or practice", required=True)
+    subgoals: str = key("", "the run folder of a subgoals, whose generators propose (empty: trained first, in this run)")
     planner: Any = group("planner", "the planner")
-    generator: Any = part("planning.generator:SubgoalCVAEConfig", "planner", "the network that proposes subgoals")
+    generator: Any = part("planning.generator:SubgoalCVAEConfig", "planner", "the networks that propose subgoals, where they are trained first")
     scene: str = key("held_out/0", "the scene: SPLIT/NUMBER")
     goal: str = key("", "a picture of the goal, PNG (empty: one drawn by the scene, for evaluation)")
     start: str = key("", "a picture of the start, PNG: only plan, do not execute (empty: the scene's own start)")
     episodes: int = key(20, "plans, each for its own start and goal", minimum=1)
     changes: int = key(2, "how many things differ between start and goal", minimum=1)
+    task: str = key("", "at the gate or desk: goals of one task (empty: any, of so many `changes`)")
     horizon: int = key(60, "steps of an execution", minimum=2)
     subgoal_steps: int = key(30, "steps after which the next subgoal is taken, reached or not", minimum=1)
-    subgoal_low: int = key(15, "fewest steps between a state and its subgoal, in the generator's data", minimum=1)
-    subgoal_high: int = key(25, "most steps", minimum=1)
-    generator_steps: int = key(1500, "gradient steps of the subgoal generator", minimum=1)
+    generator_steps: int = key(1500, "gradient steps of each generator, where they are trained first", minimum=1)
 
 
 @dataclass
@@ -315,14 +331,18 @@ JOBS: dict[str, Job] = {
     "practice": Job(PracticeConfig, "self-supervised practice in a named new scene", (
         "imagoal practice policy=runs/policy scene=held_out/0",
         "imagoal practice policy=runs/policy scene=held_out/3 episodes=500 goal_source=other_scenes",
+        "imagoal practice policy=runs/policy subgoals=runs/subgoals goal_source=oracle changes=2 goals=ptp horizon=60",
         "imagoal practice policy=runs/maze/policy online=true episodes=200 keep=runs/maze/practised")),
     "rig": Job(RigConfig, "from nothing to reaching goal pictures of a world, by imagined goals", (
         "imagoal rig world=reacher vision.latents=2",
         "imagoal rig experiment=cc_rig world=navigation vision=ccvae_rig vision.latents=2 run=runs/cc_rig",
         "imagoal rig world=pusher sight=state")),
+    "subgoals": Job(SubgoalsConfig, "generators of subgoals for a policy, all levels of a planner", (
+        "imagoal subgoals policy=runs/policy run=runs/subgoals",
+        "imagoal subgoals policy=runs/policy planner=small planner.method=leap run=runs/leap")),
     "plan": Job(PlanConfig, "subgoals to a goal picture, then execution", (
         "imagoal plan policy=runs/practice scene=held_out/0 episodes=20",
-        "imagoal plan policy=runs/practice goal=goal.png")),
+        "imagoal plan policy=runs/practice subgoals=runs/subgoals goal=goal.png")),
     "evaluate": Job(EvaluateConfig, "success of a policy in a scene, with its interval", (
         "imagoal evaluate policy=runs/practice scene=held_out/0 episodes=200",
         "imagoal evaluate policy=runs/rig goal=goal.png episodes=4")),

@@ -1,16 +1,19 @@
 """Judging a policy by ground truth: the same seeds are the same starts and goals for every policy compared."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from agents.agent import Agent
 from envs.families import FAMILIES, SceneSettings, open_scene
 from imagoal.rollout import Rollout, roll_out
 from imagoal.sight import Eyes
 from imagoal.stats import success_interval
+from planning import SubgoalFollower
 
 FIRST_SEED = 1_000_000  # of evaluation episodes; practice draws its starts below
 CHUNK = 50  # episodes in lockstep
@@ -50,10 +53,15 @@ class Evaluation:
         return out | ({f"lost{suffix}": self.lost} if self.lost else {})
 
 
+Guide = Callable[[Tensor, Tensor], SubgoalFollower]  # latents (n, z) of starts and of goals -> who says what to aim at
+
+
 def evaluate(
-    agent: Agent, eyes: Eyes, settings: SceneSettings, scene: str, episodes: int, horizon: int, changes: int = 1, task: str = "", keep_images: bool = False
-) -> Evaluation:
-    """Runs the policy without exploration towards pictures of true goals; at the desk of the named task, or of all that the scene allows in turn."""
+    agent: Agent, eyes: Eyes, settings: SceneSettings, scene: str, episodes: int, horizon: int, changes: int = 1, task: str = "", keep_images: bool = False,
+    guide: Guide | None = None,
+) -> Evaluation:  # fmt: skip
+    """Runs the policy without exploration towards pictures of true goals, or by way of the subgoals of `guide`; where goals have tasks, of the named one, or of
+    all that the scene allows in turn."""
     agent.eval()
     success, pictures, rollouts, lost = [], [], [], 0
     names = [task] if task or settings.family == "tabletop" or changes > 1 else list(FAMILIES[settings.family].tasks(scene, settings))
@@ -65,7 +73,8 @@ def evaluate(
         starts, goals = (np.concatenate(column) for column in zip(*drawn, strict=True))
         shown = world.picture(goals)
         aim = eyes.latents(eyes.codes(shown)).clone()
-        rollout = roll_out(world, agent, eyes, starts, aim, horizon, keep_images=keep_images and begin == 0)
+        way = aim if guide is None else guide(eyes.latents(eyes.codes(world.picture(starts))).clone(), aim)
+        rollout = roll_out(world, agent, eyes, starts, way, horizon, keep_images=keep_images and begin == 0)
         gone = world.lost()
         success.append(world.success(rollout.states[:, -1], goals) & ~gone)
         lost += int(gone.sum())

@@ -53,7 +53,7 @@ def goal_source(config: PracticeConfig, policy: Policy, world: SceneBatch, prior
 
         return seen_here
     if kind == "oracle":
-        return lambda begin, generator: eyes.codes(world.picture(world.sample(begin.seeds)[1]))
+        return lambda begin, generator: eyes.codes(world.picture(world.sample(begin.seeds, config.changes, config.task)[1]))
     imagine = by_model(config.goal_model, policy) if kind == "model" else by_prior(policy)
     k, least = config.candidates, config.novelty * policy.threshold
 

@@ -62,7 +62,7 @@ def contexts_at(pictures: Pictures, rows: np.ndarray) -> np.ndarray | None:
 
 def task_state(pictures: Pictures) -> np.ndarray:
     """The state a goal is about (N, s): of our own scenes without the hand, which pictures hardly show."""
-    return pictures.state[:, 2:] if pictures.meta.get("family") == "tabletop" else pictures.state
+    return pictures.state[:, 2:] if pictures.meta.get("family") in ("tabletop", "gate") else pictures.state
 
 
 def masks_of(pictures: Pictures, episode: int) -> SceneMasks | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -47,6 +47,7 @@ class SubgoalFollower:
         batch = subgoals.shape[0]
         self.index = torch.zeros(batch, dtype=torch.int64, device=subgoals.device)  # (B,) position in the plan
         self.elapsed = torch.zeros_like(self.index)  # (B,) steps spent on the current subgoal
+        self.followed: list[Int[Tensor, B]] = []  # the position in every step so far
 
     def goal(self) -> Float[Tensor, "B z"]:
         """The current subgoal of every episode."""
@@ -57,6 +58,7 @@ class SubgoalFollower:
 
         One subgoal per step at most. The last subgoal is never left.
         """
+        self.followed.append(self.index)
         self.elapsed += 1
         leave = (self.distance(z, self.goal()) < self.config.epsilon) | (self.elapsed >= self.config.max_steps)
         switched = leave & (self.index < self.subgoals.shape[1] - 1)

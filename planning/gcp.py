@@ -6,11 +6,10 @@ Shapes: B batch, P problems, z flat latent, d the code u.
 """
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from planning.generator import NETWORKS, SubgoalCVAEConfig, to_grid, variational
+from planning.generator import SubgoalCVAEConfig, negative_elbo, parts, to_grid, variational
 
 
 class MidpointCVAE(nn.Module):
@@ -18,18 +17,21 @@ class MidpointCVAE(nn.Module):
 
     CONFIG = SubgoalCVAEConfig
 
-    def __init__(self, config: SubgoalCVAEConfig):
+    def __init__(self, config: SubgoalCVAEConfig, codebook: Float[Tensor, "K c"] | None = None):
         super().__init__()
         self.config, self.latent_dim = config, config.latent_dim
-        encoder, decoder = NETWORKS[config.network]
+        encoder, decoder, self.head = parts(config, codebook)
         channels = config.latent_shape[0]
         self.encoder = encoder(config, 3 * channels)
-        self.decoder = decoder(config, 2 * channels)
+        self.decoder = decoder(config, 2 * channels, self.head.channels)
 
     def generate(self, z: Float[Tensor, "B z"], goal: Float[Tensor, "B z"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B z"]:
         """A latent halfway from z to goal."""
-        change = self.decoder(torch.cat([to_grid(z, self.config), to_grid(goal, self.config)], dim=1), u)
-        return z + self.config.latent_scale * change.flatten(1)
+        latent: Tensor = self.head(self.decoder(self._ends(z, goal), u), z)
+        return latent
+
+    def _ends(self, z: Tensor, goal: Tensor) -> Tensor:
+        return torch.cat([to_grid(z, self.config), to_grid(goal, self.config)], dim=1)
 
     def loss(
         self, z0: Float[Tensor, "B z"], middle: Float[Tensor, "B z"], goal: Float[Tensor, "B z"], generator: torch.Generator | None = None
@@ -39,11 +41,8 @@ class MidpointCVAE(nn.Module):
         grids = [to_grid(z, c) for z in (middle, z0, goal)]
         mean, log_var = self.encoder(torch.cat(grids, dim=1)).chunk(2, dim=-1)
         u, kl = variational(mean, log_var, generator)
-        predicted = self.generate(z0, goal, u)
-        error = F.smooth_l1_loss(predicted / c.latent_scale, middle / c.latent_scale)
-        loss = c.reconstruction_weight * error + c.kl_weight * kl
-        metrics = {"loss": loss, "reconstruction": error, "kl": kl, "distance": (predicted - middle).norm(dim=-1).mean()}
-        return loss, {name: value.detach() for name, value in metrics.items()}
+        error, predicted, metrics = self.head.loss(self.decoder(self._ends(z0, goal), u), z0, middle)
+        return negative_elbo(error, kl, predicted, middle, c, metrics)
 
     @torch.no_grad()
     def plan(

@@ -10,12 +10,15 @@ Shapes: B batch, z flat latent = channels * rows * columns ("c h w" order), d th
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from planning.heads import HEADS, Metrics
 
 Quantize = Callable[[Float[Tensor, "B z"]], Float[Tensor, "B z"]]
 
@@ -32,7 +35,8 @@ class SubgoalCVAEConfig:
     channels: int = 64  # channels of the U-Net's finest level; each coarser level doubles them
     hidden: int = 512  # width of fully connected layers
     latent_scale: float = 1.0  # typical size of a latent number: the network and the losses see z / latent_scale
-    reconstruction_weight: float = 1000.0  # on the mean SmoothL1
+    likelihood: str = "smooth_l1"  # of a prediction: "smooth_l1" (numbers) or "codes" (of the vision model's codebook)
+    reconstruction_weight: float = 1000.0  # on the mean SmoothL1; codes have their log likelihood
     kl_weight: float = 0.1  # on the KL summed over u, averaged over the batch
     learning_rate: float = 3e-4
 
@@ -42,16 +46,15 @@ class SubgoalCVAE(nn.Module):
 
     CONFIG = SubgoalCVAEConfig
 
-    def __init__(self, config: SubgoalCVAEConfig):
-        """Raises ValueError for an unknown network, or a U-Net on a grid that cannot be halved."""
+    def __init__(self, config: SubgoalCVAEConfig, codebook: Float[Tensor, "K c"] | None = None):
+        """`codebook` is for likelihood="codes". Raises ValueError for an unknown network or likelihood, or a U-Net on a grid that cannot be halved."""
         super().__init__()
-        if config.network not in NETWORKS:
-            raise ValueError(f"network must be one of {sorted(NETWORKS)}, got {config.network!r}")
         self.config = config
         self.latent_dim = config.latent_dim
-        encoder, decoder = NETWORKS[config.network]
+        encoder, decoder, self.head = parts(config, codebook)
         self.encoder = encoder(config)
-        self.decoder = decoder(config)
+        self.decoder = decoder(config, outputs=self.head.channels)
+        self.quantize: Quantize | None = None  # of its own predictions, where it learns from chains
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def posterior(
@@ -63,16 +66,15 @@ class SubgoalCVAE(nn.Module):
         return mean, log_var
 
     def generate(self, z: Float[Tensor, "B z"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B z"]:
-        """The latent that code u leads to from z; continuous (snap it with the vision model's `quantize` if wanted)."""
-        change = self.decoder(to_grid(z, self.config), u)
-        return z + self.config.latent_scale * change.flatten(1)
+        """The latent that code u leads to from z; numbers are continuous (snap them with the vision model's `quantize` if wanted)."""
+        latent: Tensor = self.head(self.decoder(to_grid(z, self.config), u), z)
+        return latent
 
     def loss(
-        self, z0: Float[Tensor, "B z"], z1: Float[Tensor, "B z"], generator: torch.Generator | None = None
+        self, z0: Float[Tensor, "B z"], z1: Float[Tensor, "B z"], *later: Float[Tensor, "B z"], generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
-        """Negative ELBO of pairs (z_t, z_{t+delta}) and its parts; metrics are detached 0-d tensors."""
-        loss, _, metrics = self._step(z0, z1, generator)
-        return loss, metrics
+        """Negative ELBO of pairs (z_t, z_{t+delta}) and its parts, or of a chain of several (`chained_loss`, by the generator's `quantize`); metrics are detached 0-d tensors."""
+        return self.chained_loss(torch.stack([z0, z1, *later]), self.quantize, generator)
 
     def chained_loss(
         self,
@@ -97,13 +99,10 @@ class SubgoalCVAE(nn.Module):
     def _step(
         self, z0: Float[Tensor, "B z"], z1: Float[Tensor, "B z"], generator: torch.Generator | None
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "B z"], dict[str, Float[Tensor, ""]]]:
-        c = self.config
         u, kl = variational(*self.posterior(z0, z1), generator)
-        predicted = self.generate(z0, u)
-        error = F.smooth_l1_loss(predicted / c.latent_scale, z1 / c.latent_scale)
-        loss = c.reconstruction_weight * error + c.kl_weight * kl
-        metrics = {"loss": loss, "reconstruction": error, "kl": kl, "distance": (predicted - z1).norm(dim=-1).mean()}
-        return loss, predicted, {name: value.detach() for name, value in metrics.items()}
+        error, predicted, metrics = self.head.loss(self.decoder(to_grid(z0, self.config), u), z0, z1)
+        loss, metrics = negative_elbo(error, kl, predicted, z1, self.config, metrics)
+        return loss, predicted, metrics
 
 
 def to_grid(z: Float[Tensor, "B z"], config: SubgoalCVAEConfig) -> Float[Tensor, "B c h w"]:
@@ -120,6 +119,24 @@ def variational(
     noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
     kl = 0.5 * (mean.square() + log_var.exp() - 1.0 - log_var).sum(-1).mean()
     return mean + (0.5 * log_var).exp() * noise, kl
+
+
+def negative_elbo(
+    error: Float[Tensor, ""], kl: Float[Tensor, ""], predicted: Float[Tensor, "B z"], target: Float[Tensor, "B z"], config: SubgoalCVAEConfig, metrics: Metrics
+) -> tuple[Float[Tensor, ""], Metrics]:
+    """The loss of a generator from its head's error, and its metrics, detached."""
+    loss = error + config.kl_weight * kl
+    metrics = {"loss": loss, **metrics, "kl": kl, "distance": (predicted - target).norm(dim=-1).mean()}
+    return loss, {name: value.detach() for name, value in metrics.items()}
+
+
+def parts(config: SubgoalCVAEConfig, codebook: Float[Tensor, "K c"] | None) -> tuple[Any, Any, Any]:
+    """Classes of a generator's encoder and decoder, and its head. Raises ValueError for an unknown network or likelihood."""
+    if config.network not in NETWORKS:
+        raise ValueError(f"network must be one of {sorted(NETWORKS)}, got {config.network!r}")
+    if config.likelihood not in HEADS:
+        raise ValueError(f"likelihood must be one of {sorted(HEADS)}, got {config.likelihood!r}")
+    return *NETWORKS[config.network], HEADS[config.likelihood](config, codebook)
 
 
 class ConvEncoder(nn.Module):
@@ -146,9 +163,9 @@ class ConvEncoder(nn.Module):
 
 
 class UNetDecoder(nn.Module):
-    """(B, inputs, h, w) and u (B, d) -> the change (B, c, h, w); 12 -> 6 -> 3 and back, u mixed in at the bottleneck. inputs: c unless given."""
+    """(B, inputs, h, w) and u (B, d) -> (B, outputs, h, w); 12 -> 6 -> 3 and back, u mixed in at the bottleneck. inputs, outputs: c unless given."""
 
-    def __init__(self, config: SubgoalCVAEConfig, inputs: int = 0):
+    def __init__(self, config: SubgoalCVAEConfig, inputs: int = 0, outputs: int = 0):
         super().__init__()
         c, h, w = config.latent_shape
         inputs = inputs or c
@@ -166,10 +183,10 @@ class UNetDecoder(nn.Module):
         self.up = nn.ModuleList()
         for width, after in zip(widths[::-1], [*widths[-2::-1], widths[0]], strict=True):
             self.up.append(nn.Sequential(_conv(2 * width, after), nn.ReLU()))
-        self.out = _zero(nn.Conv2d(widths[0] + inputs, c, 1))
+        self.out = _zero(nn.Conv2d(widths[0] + inputs, outputs or c, 1))
 
-    def forward(self, h0: Float[Tensor, "B i h w"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B c h w"]:
-        """The predicted change of the latent grid, in units of `latent_scale`."""
+    def forward(self, h0: Float[Tensor, "B i h w"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B o h w"]:
+        """What a head reads."""
         x, skips = h0, []
         for down in self.down:
             x = down(x)
@@ -193,17 +210,17 @@ class MLPEncoder(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """(B, inputs, h, w) and u (B, d) -> the change (B, c, h, w), with two hidden layers. inputs: c unless given."""
+    """(B, inputs, h, w) and u (B, d) -> (B, outputs, h, w), with two hidden layers. inputs, outputs: c unless given."""
 
-    def __init__(self, config: SubgoalCVAEConfig, inputs: int = 0):
+    def __init__(self, config: SubgoalCVAEConfig, inputs: int = 0, outputs: int = 0):
         super().__init__()
-        self.shape = tuple(config.latent_shape)
-        c = config.latent_shape[0]
-        self.layers = _mlp(_size(config, inputs or c) + config.latent_dim, config.hidden, _size(config, c))
+        c, h, w = config.latent_shape
+        self.shape = (outputs or c, h, w)
+        self.layers = _mlp(_size(config, inputs or c) + config.latent_dim, config.hidden, _size(config, outputs or c))
         _zero(self.layers[-1])
 
-    def forward(self, h0: Float[Tensor, "B i h w"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B c h w"]:
-        """The predicted change of the latent grid, in units of `latent_scale`."""
+    def forward(self, h0: Float[Tensor, "B i h w"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B o h w"]:
+        """What a head reads."""
         return self.layers(torch.cat([h0.flatten(1), u], dim=-1)).unflatten(1, self.shape)
 
 

@@ -7,11 +7,10 @@ Shapes: B batch, z flat latent, d the code u.
 """
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from planning.generator import NETWORKS, SubgoalCVAEConfig, to_grid, variational
+from planning.generator import SubgoalCVAEConfig, negative_elbo, parts, to_grid, variational
 
 
 class StateVAE(nn.Module):
@@ -19,19 +18,21 @@ class StateVAE(nn.Module):
 
     CONFIG = SubgoalCVAEConfig
 
-    def __init__(self, config: SubgoalCVAEConfig):
+    def __init__(self, config: SubgoalCVAEConfig, codebook: Float[Tensor, "K c"] | None = None):
         super().__init__()
         self.config, self.latent_dim = config, config.latent_dim
-        encoder, _ = NETWORKS[config.network]
+        encoder, _, self.head = parts(config, codebook)
         self.encoder = encoder(config)
-        size = config.latent_shape[0] * config.latent_shape[1] * config.latent_shape[2]
+        self.shape = (self.head.channels, *config.latent_shape[1:])
+        size = self.shape[0] * self.shape[1] * self.shape[2]
         self.decoder = nn.Sequential(
             nn.Linear(config.latent_dim, config.hidden), nn.ReLU(), nn.Linear(config.hidden, config.hidden), nn.ReLU(), nn.Linear(config.hidden, size)
         )
 
     def generate(self, z: Float[Tensor, "B z"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B z"]:
         """The latent of code u, whatever z is."""
-        return self.config.latent_scale * self.decoder(u)
+        latent: Tensor = self.head(self.decoder(u).unflatten(1, self.shape), None)
+        return latent
 
     def loss(
         self, z0: Float[Tensor, "B z"], z1: Float[Tensor, "B z"], generator: torch.Generator | None = None
@@ -41,8 +42,5 @@ class StateVAE(nn.Module):
         h = to_grid(z1, c)
         mean, log_var = self.encoder(torch.cat([h, h], dim=1)).chunk(2, dim=-1)
         u, kl = variational(mean, log_var, generator)
-        predicted = self.generate(z1, u)
-        error = F.smooth_l1_loss(predicted / c.latent_scale, z1 / c.latent_scale)
-        loss = c.reconstruction_weight * error + c.kl_weight * kl
-        metrics = {"loss": loss, "reconstruction": error, "kl": kl, "distance": (predicted - z1).norm(dim=-1).mean()}
-        return loss, {name: value.detach() for name, value in metrics.items()}
+        error, predicted, metrics = self.head.loss(self.decoder(u).unflatten(1, self.shape), None, z1)
+        return negative_elbo(error, kl, predicted, z1, c, metrics)

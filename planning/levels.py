@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from planning.planner import SubgoalPlanner
+from planning.planner import Plan, SubgoalPlanner
 
 
 def plan_levels(
@@ -19,8 +19,10 @@ def plan_levels(
     z: Float[Tensor, "P z"],
     goal: Float[Tensor, "P z"],
     generator: torch.Generator | None = None,
-) -> Float[Tensor, "P subgoals z"]:
-    """Subgoals from z to goal, planned by `planners` from the coarsest to the finest; as many as the product of their K.
+    remember: bool = True,
+) -> Plan:
+    """A plan from z to goal by `planners` from the coarsest to the finest, with as many subgoals as the product of their K; its cost is the sum of the
+    finest segments', its values and codes are theirs.
 
     The coarser levels' subgoals stay in the result (each is the last subgoal of its segment); the very last is the goal.
     Raises ValueError without planners.
@@ -30,6 +32,7 @@ def plan_levels(
     subgoals = goal[:, None]
     for planner in planners:
         starts = torch.cat([z[:, None], subgoals[:, :-1]], dim=1)
-        finer = planner.plan(starts.flatten(0, 1), subgoals.flatten(0, 1), generator).subgoals
-        subgoals = rearrange(finer, "(p s) k z -> p (s k) z", p=len(z))
-    return subgoals
+        found = planner.plan(starts.flatten(0, 1), subgoals.flatten(0, 1), generator, remember=remember)
+        subgoals = rearrange(found.subgoals, "(p s) k z -> p (s k) z", p=len(z))
+    values, codes = (rearrange(x, "(p s) k ... -> p (s k) ...", p=len(z)) for x in (found.values, found.codes))
+    return Plan(subgoals, found.cost.view(len(z), -1).sum(1), values, codes)

@@ -67,7 +67,7 @@ class SubgoalPairs:
     """Batches (z_t, z_{t + delta}) for training a generator: codes (N, cells), turned into latents by `lookup`.
 
     A batch is a function of the rows asked for, which are only its seed: the same rows, as when a run resumes, give the same. With `middle` a batch is
-    (z_t, halfway, z_{t + delta}).
+    (z_t, halfway, z_{t + delta}); with more than one of `links` a chain of so many steps of delta.
     """
 
     def __init__(
@@ -78,16 +78,20 @@ class SubgoalPairs:
         delta: tuple[int, int],
         lookup: Callable[[Int[Tensor, "B cells"]], Float[Tensor, "B z"]],
         middle: bool = False,
+        links: int = 1,
     ):
-        self.codes, self.start, self.end, self.delta, self.lookup = codes, start, end, delta, lookup
-        self.rows = midpoints if middle else subgoal_pairs
+        self.codes, self.start, self.end, self.delta, self.lookup, self.middle, self.links = codes, start, end, delta, lookup, middle, links
 
     def __len__(self) -> int:
         return len(self.codes)
 
     @torch.no_grad()
     def batch(self, rows: Int[np.ndarray, "B"]) -> tuple[Tensor, ...]:
-        """Two latents (B, z), or three."""
+        """Latents (B, z), as many as a chain has ends: two, or more."""
         seed = int(np.random.SeedSequence(rows.tolist()).generate_state(1)[0])
-        drawn = self.rows(self.start, self.end, self.delta, len(rows), torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        if self.middle:
+            drawn = midpoints(self.start, self.end, self.delta, len(rows), generator)
+        else:
+            drawn = subgoal_chains(self.start, self.end, self.delta, self.links, len(rows), generator)
         return tuple(self.lookup(self.codes[at].long()) for at in drawn)

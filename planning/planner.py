@@ -43,6 +43,9 @@ class PlannerConfig:
     prior_weight: float = 0.01  # weight of the codes' squared norm: stay where the generator was trained
     chunk: int = 256  # candidate chains evaluated at once: bounds the memory, and the U-Net is fastest in the cache
     precision: str = "32"  # "bf16": candidates are compared in mixed precision, faster where the processor has it; the answer is float32
+    method: str = "ptp"  # where subgoals come from: ptp (a conditional generator), leap (a VAE of single states), gcp (predicted midpoints, no search)
+    levels: tuple[int, ...] = (25,)  # steps between subgoals, coarsest level first; each finer level splits a segment in two
+    memory: bool = True  # earlier plans' codes are first guesses (the latent plan buffer)
 
 
 class Plan(NamedTuple):
@@ -95,10 +98,11 @@ class SubgoalPlanner:
         goal: Float[Tensor, "P z"],
         generator: torch.Generator | None = None,
         initial: Float[Tensor, "P n K d"] | None = None,
+        remember: bool = True,
     ) -> Plan:
         """Plan from latents `z` to latents `goal`; `initial` (n <= N) are guesses that replace some of the prior draw.
 
-        Without `initial` the memory's guesses are used, where there is a memory. `generator` lives on the device of `z`.
+        Without `initial` the memory's guesses are used, where there is a memory; `remember` adds what was found to it. `generator` lives on the device of `z`.
         Raises ValueError when every candidate's cost is not finite (a generator or value that has diverged).
         """
         c = self.config
@@ -112,7 +116,7 @@ class SubgoalPlanner:
             found = SEARCHES[c.search](lambda codes: self.cost(z, goal, codes), draw, c, generator)
         if not torch.isfinite(found.cost).all():
             raise ValueError("no plan has a finite cost: the subgoal generator or the value returned nan or infinity")
-        if self.memory is not None:
+        if self.memory is not None and remember:
             self.memory.add(found.best)
         chain = self.chain(z, found.best)
         subgoals = torch.cat([chain[:, :-1], goal[:, None]], dim=1)

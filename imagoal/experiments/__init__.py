@@ -17,4 +17,5 @@ EXPERIMENTS = {
     "offline_online": "imagoal.experiments.offline_online",
     "locomotion": "imagoal.experiments.locomotion",
     "val": "imagoal.experiments.val",
+    "gate": "imagoal.experiments.gate",
 }

@@ -23,6 +23,7 @@ TOLD = {  # title and text of the table, by family
         "How often a thing reached its other end",
         "Ground truth, by kind of thing: for the expert the thing it meant to move, for the random policy every thing on the table.",
     ),
+    "gate": ("How often a puck reached its other end", "Ground truth: for the expert the puck it meant to move, for the random policy both."),
     "desk": ("How often a task was done when an episode was over", "Ground truth: for the expert its own task, for the random policy every task that the scene allows."),
 }
 Rates = dict[str, dict[str, tuple[int, int]]]
@@ -145,8 +146,9 @@ def cell(count: tuple[int, int] | None) -> str:
 def command(config: CollectConfig) -> str:
     """The words that collect the same again."""
     env = config.env
-    own = f"env.kinds={','.join(env.kinds)}" if env.family == "tabletop" else f"env.yaw={str(env.yaw).lower()}"
+    values = {"kinds": ",".join(env.kinds), "yaw": str(env.yaw).lower()}
+    own = "".join(f" env.{name}={values[name]}" for name in FAMILIES[env.family].own)
     return (
         f"imagoal collect episodes={config.episodes} scenes={config.scenes} split={config.split} horizon={config.horizon} "
-        f"expert_share={config.expert_share} env={env.family} env.image_size={env.image_size} {own} seed={config.seed}"
+        f"expert_share={config.expert_share} env={env.family} env.image_size={env.image_size}{own} seed={config.seed}"
     )

@@ -1,7 +1,6 @@
 """`imagoal plan`: a chain of imagined subgoals to a goal picture, then its execution, beside the same policy without a plan."""
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,44 +9,25 @@ import torch
 from torch import Tensor
 
 from envs.columns import Columns
-from envs.families import FAMILIES, open_scene
+from envs.families import open_scene
 from imagoal.config import PlanConfig
 from imagoal.disk import write_atomic
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import FIRST_SEED, seeded
 from imagoal.figures import bars_with_intervals, chart
-from imagoal.fitting import fit_stage, png
-from imagoal.loading import Policy, encoded, load_policy, open_trajectories, pick_device, practised_before
+from imagoal.fitting import png
+from imagoal.loading import Policy, encoded, load_policy, open_trajectories, pick_device
 from imagoal.report import Report
 from imagoal.rollout import Rollout, roll_out
 from imagoal.run import RunFolder
 from imagoal.stats import success_interval
 from imagoal.strange import COMPARED, drawing_strangeness, latent_strangeness, warning
-from planning import (
-    FollowerConfig,
-    Plan,
-    SubgoalCVAE,
-    SubgoalCVAEConfig,
-    SubgoalFollower,
-    SubgoalPairs,
-    SubgoalPlanner,
-    subgoal_pairs,
-)
+from imagoal.subgoals import Imagination, fit_generators, imagination, material, open_imagination
+from planning import Plan, SubgoalFollower
 from vision.images import to_uint8
 from vision.judge import thin
 
 SHOWN = 4
-CALIBRATED = 512  # true pairs of frames that links of a plan are compared with
-FEASIBLE = 0.95  # share of them that a feasible link's value is not below
-
-
-@dataclass
-class Imagination:
-    """What plans are made with: the planner; and the value that 95% of true pairs of frames have that are as far apart as the generator's farthest subgoals.
-    A link of a plan below it is not feasible."""
-
-    planner: SubgoalPlanner
-    feasible: float
 
 
 def main(config: PlanConfig) -> None:
@@ -71,7 +51,7 @@ def main(config: PlanConfig) -> None:
         with explained("scene"):
             world = open_scene(config.scene, config.episodes, policy.scenes)
         with explained("changes"):
-            starts, goals = world.sample(np.arange(FIRST_SEED, FIRST_SEED + config.episodes), config.changes)
+            starts, goals = world.sample(np.arange(FIRST_SEED, FIRST_SEED + config.episodes), config.changes, config.task)
     n = 1 if drawn else config.episodes
     pictures = {name: np.repeat(given[name][None], n, 0) if name in given else world.picture(states) for name, states in (("start", starts), ("goal", goals))}  # type: ignore[union-attr]
     columns = open_trajectories(policy.pretrain["data"])
@@ -81,18 +61,17 @@ def main(config: PlanConfig) -> None:
     for text in said:
         print(text)
     result["warned"] = bool(said)
-    imagination = make_planner(config, run, policy, columns, codes, device)
+    planner = imagine(config, run, policy, columns, codes, device)
     z, aim = (eyes.latents(eyes.codes(pictures[name])).clone() for name in ("start", "goal"))
     planning = time.monotonic()
-    plan = imagination.planner.plan(z, aim, seeded(config.seed, 21, device=device))
-    result |= {"seconds_per_plan": (time.monotonic() - planning) / n, "cost": float(plan.cost.mean()), "feasible": float((plan.values >= imagination.feasible).all(1).float().mean())}
+    plan = planner.plan(z, aim, seeded(config.seed, 21, device=device))
+    result |= {"seconds_per_plan": (time.monotonic() - planning) / n, "cost": float(plan.cost.mean()), "feasible": float((plan.values >= planner.feasible).all(1).float().mean())}
     if drawn:
-        said += describe_plan(plan, imagination)
-        result["segments"] = [{"value": float(v), "feasible": bool(v >= imagination.feasible)} for v in plan.values[0]]
+        said += describe_plan(plan, planner)
+        result["segments"] = [{"value": float(v), "feasible": bool(v >= planner.feasible)} for v in plan.values[0]]
     rollouts: dict[str, tuple[Rollout, np.ndarray]] = {}
     if world is not None:
-        follow = FollowerConfig(policy.threshold, config.subgoal_steps)
-        ways: dict[str, Tensor | SubgoalFollower] = {"planned": SubgoalFollower(plan.subgoals, follow), "final_goal_only": aim}
+        ways: dict[str, Tensor | SubgoalFollower] = {"planned": planner.follow(plan, config.subgoal_steps), "final_goal_only": aim}
         for name, way in ways.items():
             rollout = roll_out(world, policy.agent.eval(), eyes, starts, way, config.horizon, keep_images=True)
             success = np.zeros(n, bool)
@@ -114,11 +93,11 @@ def main(config: PlanConfig) -> None:
     run.finish(result)
 
 
-def describe_plan(plan: Plan, imagination: Imagination) -> list[str]:
+def describe_plan(plan: Plan, planner: Imagination) -> list[str]:
     """A plan in words, printed too: its cost, each link's value, and which of them is not feasible."""
     lines = [f"plan: {len(plan.values[0])} subgoals, the last of them the goal; cost {float(plan.cost[0]):.2f}"]
     for i, value in enumerate(plan.values[0].tolist()):
-        bad = "" if value >= imagination.feasible else f"  not feasible: true pairs have {imagination.feasible:.1f} or more"
+        bad = "" if value >= planner.feasible else f"  not feasible: true pairs have {planner.feasible:.1f} or more"
         lines.append(f"  {'start' if i == 0 else f'subgoal {i}'} -> {'goal' if i == len(plan.values[0]) - 1 else f'subgoal {i + 1}'}: value {value:.1f}{bad}")
     print("\n".join(lines))
     return lines
@@ -157,50 +136,13 @@ def read_picture(name: str, path: str, size: int) -> np.ndarray:
     return picture
 
 
-def make_planner(config: PlanConfig, run: RunFolder, policy: Policy, columns: Columns, codes: Tensor, device: torch.device) -> Imagination:
-    """The planner over a generator trained on the prior data (and, for a practised policy, on what it practised)."""
-    eyes = policy.eyes
-    start, end = (torch.from_numpy(np.array(c)) for c in (columns.start, columns.end))
-    practised = practised_codes(policy)
-    if practised is not None:
-        n, steps = practised.shape[:2]
-        first = len(codes) + torch.arange(n) * steps
-        codes = torch.cat([codes, practised.flatten(0, 1).to(codes.dtype)])
-        # as often as the prior data: the scene at hand is where the plan must hold
-        repeats = max(1, len(start) // n)
-        start, end = torch.cat([start, *[first] * repeats]), torch.cat([end, *[first + steps] * repeats])
-    torch.manual_seed(config.seed)
-    scale = float(eyes.latents(codes[:512].to(device)).std())
-    settings = {**vars(config.generator), "latent_shape": eyes.model.grid_shape, "latent_scale": scale}
-    generator = SubgoalCVAE(SubgoalCVAEConfig(**settings)).to(device)
-    pairs = SubgoalPairs(codes.to(device), start, end, (config.subgoal_low, config.subgoal_high), lambda c: eyes.latents(c).clone())
-    fit_stage(run, "generator", generator, pairs, config.generator_steps, 256, config.seed, device)
-    hand = torch.zeros(1, FAMILIES[policy.scenes.family].widths(policy.scenes)[1], device=device)
-
-    def value(a: Tensor, b: Tensor) -> Tensor:
-        """V(a, b) with the hand in the middle of its space, since a subgoal does not say where the hand is."""
-        obs = torch.cat([a, hand.expand(len(a), -1)], -1) if eyes.proprio else a
-        return policy.agent.value(obs, b)  # type: ignore[operator, no-any-return]
-
-    def snap(latents: Tensor) -> Tensor:
-        return eyes.latents(eyes.model.quantize(latents).flatten(1)).clone()
-
-    planner = config.planner
-    planner.latent_dim = generator.latent_dim
-    first, later = subgoal_pairs(start, end, (config.subgoal_high, config.subgoal_high), CALIBRATED, seeded(config.seed, 29))
-    with torch.no_grad():
-        a, b = (eyes.latents(codes[rows].to(device)).clone() for rows in (first, later))
-        feasible = float(value(a, b).quantile(1 - FEASIBLE))
-    return Imagination(SubgoalPlanner(generator.generate, value, planner, quantize=snap), feasible)
-
-
-def practised_codes(policy: Policy) -> Tensor | None:
-    """Codes (episodes, T + 1, cells) of what a practice run saw; None for a pretrain run."""
-    if policy.settings["job"] != "practice" or policy.settings["goal_source"] == "none":
-        return None
-    replay = practised_before(policy, torch.device("cpu"))[-1]  # of the scene at hand
-    episodes = [replay.codes[replay.episode_rows(e)] for e in range(replay.oldest, replay.next_episode)]
-    return torch.stack(episodes) if episodes else None  # all are as long
+def imagine(config: PlanConfig, run: RunFolder, policy: Policy, columns: Columns, codes: Tensor, device: torch.device) -> Imagination:
+    """The planner over generators of a subgoals run, or of its own."""
+    if config.subgoals:
+        return open_imagination(config.subgoals, policy, config.planner, config.seed, device)
+    seen = material(policy, columns, codes)
+    generators = fit_generators(run, config.planner, config.generator, policy, seen, config.generator_steps, config.seed, device)
+    return imagination(policy, config.planner, generators, seen, config.seed, device)
 
 
 @torch.no_grad()
@@ -218,7 +160,7 @@ def report(
 ) -> Report:
     """The page: plans decoded beside what happened."""
     title = "A plan from picture to picture" if config.start else f"Plans in {config.scene}"
-    about = f"policy `{config.policy}`" + ("" if config.start else f", {config.episodes} goals, {config.changes} things to change")
+    about = f"policy `{config.policy}`" + ("" if config.start else f", {config.episodes} goals, " + (config.task.replace("_", " ") or f"{config.changes} things to change"))
     page = Report(title, about)
     tiles: list[tuple[str, object, str]] = [
         ("Time per plan", f"{1000 * result['seconds_per_plan']:.0f} ms", "planned in one batch"),
@@ -245,6 +187,6 @@ def report(
             rows.append(list(rollout.images[i][picks]))
             labels.append(f"{name}: {'reached' if success[i] else 'missed'}" if not config.goal else name)
         page.grid(rows, row_labels=labels)
-    where = f"start={config.start} goal={config.goal}" if config.start else f"scene={config.scene} episodes={config.episodes} changes={config.changes}"
+    where = f"start={config.start} goal={config.goal}" if config.start else f"scene={config.scene} episodes={config.episodes} " + (f"task={config.task}" if config.task else f"changes={config.changes}")
     page.section("The command").command(f"imagoal plan policy={config.policy} {where} seed={config.seed}")
     return page

@@ -40,6 +40,8 @@ from imagoal.progress import progress
 from imagoal.report import Report
 from imagoal.rollout import Rollout, roll_out
 from imagoal.run import RunFolder, read_metrics
+from imagoal.subgoals import Imagination, codes_of, open_imagination
+from planning import SubgoalFollower
 
 SHOWN = 6  # attempts in the report
 
@@ -64,6 +66,7 @@ class Gym:
     sampler: MixedSampler | HindsightSampler
     reward: SparseReward | ChangedCellsReward
     goals: GoalSource
+    imagination: Imagination | None  # where attempts go by way of planned subgoals
 
 
 def main(config: PracticeConfig) -> None:
@@ -118,18 +121,25 @@ def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gy
     prior_data = HindsightSampler(old, offline.mixture, reward, None, offline.done_on_reach)
     eyes = policy.eyes
     seen = world.proprio_dim if eyes.proprio else 0
-    replay = Replay(config.episodes * (config.horizon + 1) + 1, eyes.cells, seen, world.action_dim, lookup=eyes.lookup, device=device)
+    planned = open_imagination(config.subgoals, policy, config.planner, config.seed, device) if config.subgoals else None
+    replay = Replay(config.episodes * (config.horizon + 1) + 1, eyes.cells, seen, world.action_dim, lookup=eyes.lookup, device=device, aims=planned is not None)
     practised = HindsightSampler(replay, config.goals.mixture, reward, None, config.goals.done_on_reach)
     sampler = MixedSampler(prior_data, practised, config.practised_share)
     if config.bc_weight >= 0 and hasattr(policy.agent, "set_bc_weight"):
         cast(Any, policy.agent).set_bc_weight(config.bc_weight)
-    return Gym(policy, world, prior_data, replay, sampler, reward, goal_source(config, policy, world, codes, replay, reward))
+    return Gym(policy, world, prior_data, replay, sampler, reward, goal_source(config, policy, world, codes, replay, reward), planned)
 
 
 def judge(config: PracticeConfig, gym: Gym, keep_images: bool = False) -> Evaluation:
     """Success at true goals of the scene: seeds that practice never uses."""
-    policy = gym.policy
-    return evaluate(policy.agent, policy.eyes, policy.scenes, config.scene, config.evaluation_episodes, config.horizon, keep_images=keep_images)
+    policy, planned = gym.policy, gym.imagination
+
+    def guide(z: Tensor, goal: Tensor) -> SubgoalFollower:
+        assert planned is not None
+        return planned.follow(planned.plan(z, goal, seeded(config.seed, 14, device=z.device), remember=False), config.subgoal_steps)
+
+    return evaluate(policy.agent, policy.eyes, policy.scenes, config.scene, config.evaluation_episodes, config.horizon, config.changes, config.task,
+                    keep_images=keep_images, guide=guide if planned else None)  # fmt: skip
 
 
 def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluation) -> dict[str, Attempts]:
@@ -143,6 +153,8 @@ def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluatio
     if saved:
         agent.restore(saved.part("agent"))
         gym.replay.load_state_dict(saved.part("replay"))
+        if gym.imagination:
+            gym.imagination.remember(saved.part("plans"))
         begin = int(saved.state["round"])
     else:
         run.log(0, success=before.rate)
@@ -153,9 +165,9 @@ def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluatio
             values: dict[str, Any] = {}
             if config.goal_source != "none":
                 shown = r in (1, rounds // 2, rounds) or r % every == 0
-                rollout, goal = attempt(config, gym, r, keep_images=shown)
+                rollout, goal, aims = attempt(config, gym, r, keep_images=shown)
                 lost = gym.world.lost()
-                values["reached"] = store(gym, rollout, goal, lost)
+                values["reached"] = store(gym, rollout, goal, lost, aims)
                 if lost.any():
                     values["lost"] = int(lost.sum())
                 if shown:
@@ -170,22 +182,32 @@ def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluatio
             bar.advance(config.parallel, **({"reached": values["reached"]} if "reached" in values else {}))
             tensors = {f"agent.{k}": v for k, v in agent.checkpoint().items()}
             tensors |= {f"replay.{k}": v for k, v in gym.replay.state_dict().items()}
+            if gym.imagination:
+                tensors |= {f"plans.{k}": v for k, v in gym.imagination.remembered().items()}
             run.checkpoint("practice", tensors, {"round": r})
     return attempts
 
 
-def attempt(config: PracticeConfig, gym: Gym, r: int, keep_images: bool) -> tuple[Rollout, Tensor]:
-    """One round of attempts and the codes (n, cells) of the goals that were imagined for them."""
+def attempt(config: PracticeConfig, gym: Gym, r: int, keep_images: bool) -> tuple[Rollout, Tensor, Tensor | None]:
+    """One round of attempts, the codes (n, cells) of the goals that were imagined for them, and of what was aimed at in every step (n, T, cells) where
+    that was planned subgoals (Algorithm 8)."""
     n = config.parallel
     seeds = np.random.SeedSequence([config.seed, 11, r]).generate_state(n) % 1_000_000
-    starts = gym.world.sample(seeds)[0] if config.goal_source == "oracle" else gym.world.starts(seeds)  # its goals are of their own starts
+    starts = gym.world.sample(seeds, config.changes, config.task)[0] if config.goal_source == "oracle" else gym.world.starts(seeds)  # its goals are of their own starts
     eyes, generator = gym.policy.eyes, seeded(config.seed, 12, r, device=gym.replay.device)
     pictures = gym.world.picture(starts)
-    goal = gym.goals(Beginning(seeds, starts, pictures, eyes.latents(eyes.codes(pictures)).clone()), generator)
+    begin = Beginning(seeds, starts, pictures, eyes.latents(eyes.codes(pictures)).clone())
+    goal = gym.goals(begin, generator)
+    way: Tensor | SubgoalFollower = eyes.latents(goal).clone()
+    if gym.imagination:
+        way = gym.imagination.follow(gym.imagination.plan(begin.latents, eyes.latents(goal).clone(), generator), config.subgoal_steps)
     gym.policy.agent.eval()
-    rollout = roll_out(gym.world, gym.policy.agent, eyes, starts, eyes.latents(goal).clone(), config.horizon, True, generator, keep_images)
+    rollout = roll_out(gym.world, gym.policy.agent, eyes, starts, way, config.horizon, True, generator, keep_images)
     gym.policy.agent.train()
-    return rollout, goal
+    if isinstance(way, Tensor):
+        return rollout, goal, None
+    chain = torch.cat([codes_of(gym.policy, way.subgoals[:, :-1].flatten(0, 1)).view(n, -1, eyes.cells), goal[:, None]], 1)
+    return rollout, goal, chain[torch.arange(n, device=chain.device)[:, None], torch.stack(way.followed, 1)]
 
 
 def distances(gym: Gym, rollout: Rollout, goal: Tensor) -> np.ndarray:
@@ -196,15 +218,15 @@ def distances(gym: Gym, rollout: Rollout, goal: Tensor) -> np.ndarray:
     return torch.stack(found, 1).cpu().numpy() / max(gym.policy.threshold, 1e-9)
 
 
-def store(gym: Gym, rollout: Rollout, goal: Tensor, lost: np.ndarray) -> float:
-    """Adds the attempts to the replay, but for those in which a thing left the table; the share of all that came within the reward's threshold of
-    their goal."""
+def store(gym: Gym, rollout: Rollout, goal: Tensor, lost: np.ndarray, aims: Tensor | None = None) -> float:
+    """Adds the attempts to the replay, with what they aimed at in every step (n, T, cells) where that changed, but for those in which a thing left the
+    table; the share of all that came within the reward's threshold of their goal."""
     eyes = gym.policy.eyes
     n, steps = rollout.action.shape[:2]
     proprio = rollout.proprio if eyes.proprio else rollout.proprio[..., :0]
     reached = torch.zeros(n, dtype=torch.bool)
     for i in np.flatnonzero(~lost).tolist():
-        gym.replay.add_episode(rollout.codes[i], proprio[i], rollout.action[i], goal=goal[i])
+        gym.replay.add_episode(rollout.codes[i], proprio[i], rollout.action[i], goal=goal[i] if aims is None else aims[i])
         latents = eyes.latents(rollout.codes[i, 1:]).clone()
         reached[i] = gym.reward.reached(latents, eyes.latents(goal[i : i + 1]).expand(steps, -1)).any()
     return float(reached.float().mean())
@@ -256,7 +278,7 @@ def report(
         page.section("True goals after practice", "Goals the policy was judged at. Left to right: the start, the goal, the attempt.")
         rows = [strip_of(after.rollouts[0], i, after.goals[i]) for i in range(min(SHOWN, len(after.goals)))]
         page.grid(rows, row_labels=["reached" if s else "missed" for s in after.success[: len(rows)]])
-    source = f"goal_source={config.goal_source}" + (f" goal_model={config.goal_model}" if config.goal_model else "")
+    source = f"goal_source={config.goal_source}" + "".join(f" {name}={value}" for name in ("goal_model", "task", "subgoals") if (value := getattr(config, name)))
     page.section("The command").command(f"imagoal practice policy={config.policy} scene={config.scene} {source} episodes={config.episodes} seed={config.seed}")
     return page
 

@@ -260,3 +260,20 @@ def test_rewards_of_an_episode_that_drops_out_leave_nothing_behind() -> None:
     assert not batch.reward.any() and (batch.discount == 1).all() and not batch.demo.any()
     with pytest.raises(ValueError, match="not finite"):
         replay.add_episode(torch.zeros(3, 0), torch.zeros(3, 1), torch.zeros(3, 1), reward=torch.tensor([0.0, torch.nan]))
+
+
+def test_original_goals_of_a_plan_are_those_of_each_transition() -> None:
+    replay = Replay(60, 2, 0, 1, aims=True)
+    states = torch.stack([torch.arange(9.0), torch.zeros(9)], 1)
+    aims = torch.stack([100.0 + torch.arange(8.0), torch.zeros(8)], 1)
+    for _ in range(10):  # more than the ring holds
+        replay.add_episode(states, torch.zeros(9, 0), torch.zeros(9, 1), goal=aims)
+    assert (replay.episode_goal[replay.live_slots()] == aims[-1]).all()
+    replay = Replay.restored(replay.state_dict())
+    batch = HindsightSampler(replay, Mixture(original=0.5, future=0.5), SparseReward(0.5)).sample(64, torch.Generator().manual_seed(0))
+    assert torch.equal(batch.goal[:32, 0], batch.obs[:32, 0] + 100)
+    assert (batch.goal[32:, 0] > batch.obs[32:, 0]).all() and (batch.goal[32:, 0] < 9).all()  # hindsight looks to the end of the whole episode
+    replay.add_episode(states, torch.zeros(9, 0), torch.zeros(9, 1), goal=aims[0])  # one goal for all of it will do
+    assert (replay.aim[replay.episode_rows(10)][:-1] == aims[0]).all()
+    with pytest.raises(ValueError, match="goal of an episode has shape"):
+        Replay(60, 2, 0, 1).add_episode(states, torch.zeros(9, 0), torch.zeros(9, 1), goal=aims)

@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from job_cases import kill_after_checkpoint, refusal, run_job, same_outcome
 
 import envs  # noqa: F401
-from imagoal.jobs.plan import practised_codes
 from imagoal.loading import encoded, load_policy, open_trajectories, practised_before, trajectory_replay
 from imagoal.stages import stage
+from imagoal.subgoals import practised_codes
 from vision import load
 
 SMALL = ("experiment=demo", "threads=1")
@@ -148,11 +148,46 @@ def test_a_plan_to_a_picture_of_another_world_warns_and_says_what_is_not_feasibl
     noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     Image.fromarray(noise).save(home / "noise.png")
     Image.fromarray(np.array(open_trajectories(str(home / "data")).image[0])).save(home / "start.png")
-    monkeypatch.setattr("imagoal.jobs.plan.FEASIBLE", 0.0)  # no value is as high as the highest of true pairs
+    monkeypatch.setattr("imagoal.subgoals.FEASIBLE", 0.0)  # no value is as high as the highest of true pairs
     plan = stage("plan", home / "strange", f"policy={home / 'policy'}", *SMALL, "generator_steps=5", f"start={home / 'start.png'}", f"goal={home / 'noise.png'}")
     said = capsys.readouterr().out
     assert plan["warned"] and "this goal picture is unlike what the policy has seen" in said and "start picture is unlike" not in said
     assert not all(segment["feasible"] for segment in plan["segments"]) and "not feasible: true pairs have" in said
+
+
+PTP = ("threads=1", "batch_size=32", "planner=small", "goals=ptp", "goal_source=oracle", "changes=2", "subgoal_steps=2", "horizon=8")
+
+
+def test_practice_by_planned_subgoals_keeps_what_was_aimed_at_and_resumes_exactly(home, policy, capsys):
+    made = stage("subgoals", home / "subgoals", f"policy={home / 'policy'}", "planner=small", "planner.levels=[20,8]", "steps=4", "threads=1")
+    assert made["levels"] == 2 and (home / "subgoals" / "report.html").stat().st_size > 10_000
+    words = [f"policy={home / 'policy'}", f"subgoals={home / 'subgoals'}", *PTP, "episodes=12", "parallel=4", "updates_per_episode=2", "evaluation_episodes=3", "evaluate_every=0"]
+    stage("practice", home / "ptp", *words)
+    opened = load_policy(str(home / "ptp"), torch.device("cpu"))
+    (replay,) = practised_before(opened, torch.device("cpu"))
+    assert replay.aims and replay.episodes == 12 and len(replay) == 12 * 8
+    aims = replay.aim[replay.episode_rows(0)][:-1]  # two levels of two subgoals, each for two steps at most
+    changes = (aims[1:] != aims[:-1]).any(1)
+    assert 1 <= changes.sum() <= 3 and torch.equal(aims[-1], replay.episode_goal[0])
+    killed = home / "ptp-killed"
+    kill_after_checkpoint(killed / "checkpoints" / "practice.json", "practice", f"run={killed}", *words)
+    out, code = run_job("practice", f"run={killed}", "resume=true")
+    assert code == 0, out
+    same_outcome(home / "ptp", killed)
+    plan = stage("plan", home / "plan-given", f"policy={home / 'policy'}", f"subgoals={home / 'subgoals'}", "planner=small", "threads=1", "episodes=2", "horizon=6", "subgoal_steps=3")
+    assert "planned.success" in plan and not (home / "plan-given" / "checkpoints" / "generator-0.json").exists()
+    stage("train", home / "other", f"data={home / 'data'}", *SMALL, "steps=2", "batch_size=32", "prior_steps=0", "seed=1")
+    stage("pretrain", home / "other-policy", f"data={home / 'data'}", f"model={home / 'other'}", "agent=td3_bc", "updates=2", "batch_size=16", "threads=1")
+    assert "was trained on another latent model" in refusal(capsys, "plan", f"policy={home / 'other-policy'}", f"subgoals={home / 'subgoals'}", f"run={home / 'misfit'}")
+
+
+@pytest.mark.parametrize("method", ["leap", "gcp"])
+def test_other_ways_to_subgoals_plan_as_well(home, policy, method):
+    words = ("threads=1", "episodes=2", "horizon=8", "subgoal_steps=2", "generator_steps=4")
+    found = stage("plan", home / method, f"policy={home / 'policy'}", "planner=small", f"planner.method={method}", "planner.subgoals=4", *words)
+    assert np.isfinite(found["cost"]) and 0 <= found["feasible"] <= 1
+    with Image.open(home / method / "plan.png") as drawing:
+        assert drawing.size == (5 * 48, 2 * 48)  # start, three subgoals, goal; two plans
 
 
 def test_a_horizon_shorter_than_a_subgoal_is_refused(home, policy, capsys):

@@ -57,3 +57,10 @@ def test_the_boundary_is_strict_and_any_distance_will_do():
     follower = SubgoalFollower(PLAN, FollowerConfig(0.5, 99), distance=lambda z, goal: (z - goal).abs().sum(-1))
     assert not follower.observe(torch.tensor([[1.5]])).any()
     assert follower.observe(torch.tensor([[1.4]])).all()
+
+
+def test_it_knows_what_was_aimed_at_in_every_step():
+    follower = SubgoalFollower(PLAN, FollowerConfig(0.25, 10))
+    for z in ([[0.9]], [[1.0]], [[2.0]], [[2.0]]):
+        follower.observe(torch.tensor(z))
+    assert torch.cat(follower.followed).tolist() == [0, 1, 1, 2]

@@ -1,10 +1,14 @@
 """The subgoal CVAE: shapes, starting point, gradients, and learning a known two-way future."""
 
+from itertools import pairwise
+
+import numpy as np
 import pytest
 import torch
 
 from planning.generator import SubgoalCVAE, SubgoalCVAEConfig
-from planning.pairs import subgoal_chains, subgoal_pairs
+from planning.heads import CodesHead
+from planning.pairs import SubgoalPairs, subgoal_chains, subgoal_pairs
 
 SHAPES = [((5, 12, 12), "unet"), ((3, 6, 6), "unet"), ((2, 4, 6), "unet"), ((2, 5, 5), "mlp"), ((4, 1, 1), "mlp")]
 
@@ -51,8 +55,8 @@ def test_latent_scale_measures_losses_in_its_own_units():
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
     z0, z1 = torch.randn(6, 4), torch.randn(6, 4)
-    one = a.loss(z0, z1, torch.Generator().manual_seed(0))[0]
-    other = b.loss(100 * z0, 100 * z1, torch.Generator().manual_seed(0))[0]
+    one = a.loss(z0, z1, generator=torch.Generator().manual_seed(0))[0]
+    other = b.loss(100 * z0, 100 * z1, generator=torch.Generator().manual_seed(0))[0]
     torch.testing.assert_close(one, other)
 
 
@@ -63,7 +67,7 @@ def test_learns_both_futures_of_one_present():
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     for _ in range(400):
         sign = torch.randint(2, (128, 1), generator=g).float() * 2 - 1
-        loss, _ = model.loss(torch.zeros(128, 2), sign.expand(-1, 2), g)
+        loss, _ = model.loss(torch.zeros(128, 2), sign.expand(-1, 2), generator=g)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -85,11 +89,11 @@ def test_chained_loss_starts_each_link_from_its_own_quantized_prediction():
 
     total, _ = model.chained_loss(chain, quantize, torch.Generator().manual_seed(0))
     g = torch.Generator().manual_seed(0)
-    first = model.loss(chain[0], chain[1], g)[0]
-    second = model.loss(seen[0].round(), chain[2], g)[0]
+    first = model.loss(chain[0], chain[1], generator=g)[0]
+    second = model.loss(seen[0].round(), chain[2], generator=g)[0]
     torch.testing.assert_close(total, (first + second) / 2)
     pair = model.chained_loss(chain[:2], None, torch.Generator().manual_seed(0))[0]
-    torch.testing.assert_close(pair, model.loss(chain[0], chain[1], torch.Generator().manual_seed(0))[0])
+    torch.testing.assert_close(pair, model.loss(chain[0], chain[1], generator=torch.Generator().manual_seed(0))[0])
 
 
 def test_refuses_a_unet_on_a_grid_that_cannot_halve():
@@ -124,3 +128,70 @@ def test_chains_only_move_forward_and_rest_at_the_end():
         subgoal_pairs(torch.tensor([0, 1]), torch.tensor([1, 2]), (1, 2), 4)
     with pytest.raises(ValueError, match="low <= high"):
         subgoal_pairs(start, end, (0, 2), 4)
+
+
+def test_a_batch_of_chains_is_learned_as_a_chain_and_pairs_are_a_chain_of_one():
+    codes = torch.arange(40)[:, None]
+    start, end = torch.tensor([0, 20]), torch.tensor([20, 40])
+
+    def lookup(codes):
+        return codes.float().expand(-1, 4).clone()
+
+    chains = SubgoalPairs(codes, start, end, (2, 3), lookup, links=3).batch(np.arange(64))
+    assert len(chains) == 4
+    for a, b in pairwise(chains):
+        gap = (b - a)[:, 0]
+        last = torch.where(a[:, 0] < 20, 19, 39)
+        assert (((gap >= 2) & (gap <= 3)) | (b[:, 0] == last)).all()
+    model = SubgoalCVAE(SubgoalCVAEConfig(latent_shape=(4, 1, 1), network="mlp", hidden=8))
+    model.quantize = torch.round
+    one = model.loss(*chains, generator=torch.Generator().manual_seed(0))[0]
+    other = model.chained_loss(torch.stack(chains), torch.round, torch.Generator().manual_seed(0))[0]
+    torch.testing.assert_close(one, other)
+    pairs = [SubgoalPairs(codes, start, end, (2, 3), lookup, links=links).batch(np.arange(8)) for links in (1, 1)]
+    assert len(pairs[0]) == 2 and torch.equal(pairs[0][1], pairs[1][1])  # the same rows give the same batch
+
+
+def test_codes_are_named_by_cross_entropy_worked_by_hand():
+    codebook = torch.tensor([[0.0], [1.0], [3.0]])
+    head = CodesHead(SubgoalCVAEConfig(latent_shape=(1, 1, 2), likelihood="codes"), codebook)
+    torch.nn.init.zeros_(head.words.weight)
+    head.words.bias.data = torch.tensor([0.0, 1.0, 2.0])
+    out = torch.zeros(1, head.channels, 1, 2)
+    out[0, -1, 0, 0] = 5.0  # the first cell would rather stay
+    base, target = torch.tensor([[0.9, 0.2]]), torch.tensor([[1.0, 3.0]])
+    assert head.codes(base).tolist() == [[1, 0]]
+    assert torch.equal(head(out, base), torch.tensor([[1.0, 3.0]]))  # stays; the likeliest word
+    loss, predicted, _ = head.loss(out, base, target)
+    first = -torch.log_softmax(torch.tensor([0.0, 6.0, 2.0]), 0)[1]
+    second = -torch.log_softmax(torch.tensor([0.0, 1.0, 2.0]), 0)[2]
+    torch.testing.assert_close(loss, first + second)
+    assert torch.equal(predicted, target)
+    with pytest.raises(ValueError, match="needs the vision model's codebook"):
+        SubgoalCVAE(SubgoalCVAEConfig(likelihood="codes"))
+    with pytest.raises(ValueError, match="likelihood must be one of"):
+        SubgoalCVAE(SubgoalCVAEConfig(likelihood="guess"))
+
+
+@pytest.mark.parametrize("likelihood", ["codes", "smooth_l1"])
+def test_outcomes_of_two_cells_go_together_and_samples_are_one_or_the_other(likelihood):
+    """Both cells become 1, or both 2, from 0. A sample that mixes them, or lies between, shows what never is."""
+    torch.manual_seed(0)
+    g = torch.Generator().manual_seed(0)
+    codebook = torch.tensor([[0.0], [1.0], [2.0]])
+    config = SubgoalCVAEConfig((1, 1, 2), "mlp", latent_dim=2, hidden=32, likelihood=likelihood, kl_weight=1.0, learning_rate=3e-3)
+    model = SubgoalCVAE(config, codebook)
+    optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
+    for _ in range(400):
+        after = torch.randint(1, 3, (128, 1), generator=g).float().expand(-1, 2)
+        loss, _ = model.loss(torch.zeros(128, 2), after, generator=g)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    drawn = model.generate(torch.zeros(500, 2), torch.randn(500, 2, generator=g)).detach()
+    one, two = ((drawn - level).abs().amax(1) < 0.05 for level in (1, 2))
+    share = float((one | two).float().mean())
+    if likelihood == "codes":
+        assert share > 0.97 and one.float().mean() > 0.3 and two.float().mean() > 0.3
+    else:
+        assert share < 0.97  # numbers lie between: why there are codes

@@ -121,9 +121,12 @@ def test_levels_refine_the_coarser_plan_and_keep_it():
     coarse, g = planner(subgoals=2, samples=256)
     fine, _ = planner(subgoals=3, samples=64)
     alone = coarse.plan(START, GOAL, torch.Generator().manual_seed(5)).subgoals
-    both = plan_levels([coarse, fine], START, GOAL, torch.Generator().manual_seed(5))
+    found = plan_levels([coarse, fine], START, GOAL, torch.Generator().manual_seed(5))
+    both = found.subgoals
     assert both.shape == (1, 6, 2)
     assert torch.equal(both[:, 2], alone[:, 0]) and torch.equal(both[:, 5], GOAL)
+    assert found.codes.shape[:2] == (1, 6) and found.cost.shape == (1,)
+    assert torch.equal(found.values, fine.segment_values(START, both))  # of the links as they are in the end
     with pytest.raises(ValueError, match="at least one"):
         plan_levels([], START, GOAL, g)
 
@@ -143,6 +146,16 @@ def test_memory_is_a_ring_that_neither_resets_nor_shrinks():
     copy = PlanMemory(memory.config, 1, 1)
     copy.load_state_dict(memory.state_dict())
     assert torch.equal(copy.codes, memory.codes) and copy.added == 24
+
+
+def test_a_plan_that_is_only_for_a_test_is_not_remembered():
+    memory = PlanMemory(MemoryConfig(), 2, 2)
+    config = PlannerConfig(subgoals=2, latent_dim=2, samples=16, eta=0.0)
+    remembering = SubgoalPlanner(lambda z, u: z + u, lambda a, b: torch.zeros(len(a)), config, memory=memory)
+    plan_levels([remembering], START, GOAL, torch.Generator().manual_seed(0), remember=False)
+    assert len(memory) == 0
+    plan_levels([remembering], START, GOAL, torch.Generator().manual_seed(0))
+    assert len(memory) == 1
 
 
 def test_remembered_plans_lower_the_cost_of_the_first_draw():

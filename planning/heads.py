@@ -1,0 +1,84 @@
+"""How a generator says which latent it means: numbers, or codes of the vision model's codebook.
+
+Shapes: B batch, z flat latent = c * h * w numbers ("c h w" order), K codes.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from planning.generator import SubgoalCVAEConfig
+
+WORDS = 16  # numbers from which the logits of a cell's codes are made
+Metrics = dict[str, Float[Tensor, ""]]
+
+
+class NumbersHead(nn.Module):
+    """The change of the latent, in units of `latent_scale`; error by SmoothL1 (PTP's released code).
+
+    Means of several outcomes are neither of them: where latents are codes, `CodesHead` is the sharper.
+    """
+
+    def __init__(self, config: "SubgoalCVAEConfig", codebook: Tensor | None = None):
+        super().__init__()
+        self.channels, self.scale, self.weight = config.latent_shape[0], config.latent_scale, config.reconstruction_weight
+
+    def forward(self, out: Float[Tensor, "B c h w"], base: Float[Tensor, "B z"] | None) -> Float[Tensor, "B z"]:
+        """The latent meant; `base` is what changes, None where nothing does."""
+        change = self.scale * out.flatten(1)
+        return change if base is None else base + change
+
+    def loss(self, out: Float[Tensor, "B c h w"], base: Float[Tensor, "B z"] | None, target: Float[Tensor, "B z"]) -> tuple[Float[Tensor, ""], Float[Tensor, "B z"], Metrics]:
+        """The weighted error, the latent meant, and metrics."""
+        predicted = self(out, base)
+        error = F.smooth_l1_loss(predicted / self.scale, target / self.scale)
+        return self.weight * error, predicted, {"reconstruction": error}
+
+
+class CodesHead(nn.Module):
+    """A distribution over the codes of every cell, with a logit for staying as it is; error by cross entropy, in nats a grid. Means the likeliest codes.
+
+    Args: codebook (K, c): the vision model's. Raises ValueError without one.
+    """
+
+    codebook: Tensor
+
+    def __init__(self, config: "SubgoalCVAEConfig", codebook: Float[Tensor, "K c"] | None = None):
+        super().__init__()
+        if codebook is None:
+            raise ValueError("likelihood='codes' needs the vision model's codebook")
+        self.channels = WORDS + 1
+        self.words = nn.Linear(WORDS, len(codebook))
+        self.register_buffer("codebook", codebook.detach().clone())
+
+    def forward(self, out: Float[Tensor, "B e h w"], base: Float[Tensor, "B z"] | None) -> Float[Tensor, "B z"]:
+        """The latent meant, on the codebook; `base` is what may stay, None where nothing does."""
+        return self.latents(self.logits(out, base).argmax(-1))
+
+    def loss(self, out: Float[Tensor, "B e h w"], base: Float[Tensor, "B z"] | None, target: Float[Tensor, "B z"]) -> tuple[Float[Tensor, ""], Float[Tensor, "B z"], Metrics]:
+        """Minus the log likelihood of the target's codes, summed over cells and averaged over the batch; the latent meant; metrics."""
+        logits = self.logits(out, base)
+        nats = F.cross_entropy(logits.flatten(0, 1).float(), self.codes(target).flatten(), reduction="sum") / len(target)
+        return nats, self.latents(logits.argmax(-1)), {"reconstruction": nats}
+
+    def logits(self, out: Float[Tensor, "B e h w"], base: Float[Tensor, "B z"] | None) -> Float[Tensor, "B n K"]:
+        """Of every cell's codes."""
+        rows = rearrange(out, "b e h w -> b (h w) e")
+        logits = self.words(rows[..., :WORDS])
+        return logits if base is None else logits.scatter_add(2, self.codes(base)[..., None], rows[..., WORDS:].to(logits.dtype))
+
+    def codes(self, z: Float[Tensor, "B z"]) -> Int[Tensor, "B n"]:
+        """The nearest codes of every cell."""
+        cells = rearrange(z, "b (c n) -> (b n) c", c=self.codebook.shape[1]).float()
+        return (self.codebook.square().sum(1) - 2 * cells @ self.codebook.T).argmin(1).view(len(z), -1)
+
+    def latents(self, codes: Int[Tensor, "B n"]) -> Float[Tensor, "B z"]:
+        """Flat latents of codes."""
+        return rearrange(F.embedding(codes, self.codebook), "b n c -> b (c n)")
+
+
+HEADS = {"smooth_l1": NumbersHead, "codes": CodesHead}
