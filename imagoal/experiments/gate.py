@@ -28,7 +28,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {  # name -> the method of its subgoals, 
 BARS = [(variant, f"{TASK}.success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in VARIANTS for when in ("offline", "after")]
 BARS += [(method, "subgoals.plausible", f"{method}: plausible subgoals") for method in METHODS]
 PLANS, SHOWN = 20, 3
-LEVELS = 11  # outcomes of each puck that subgoals are compared with
+LEVELS = 25  # outcomes of each puck that subgoals are compared with
+VARYING = 6.0  # 8-bit levels of spread from which a pixel tells where the pucks are
 
 
 def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dict[str, float]]:
@@ -97,8 +98,9 @@ def valid_pictures(world: TabletopBatch) -> np.ndarray:
 
 
 def nearest(pictures: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Root mean squared difference of each picture (n, H, W, 3) from the nearest of `valid`, in 8-bit levels."""
-    a, b = (torch.from_numpy(p.reshape(len(p), -1).astype(np.float32)) for p in (pictures, valid))
+    """Root mean squared difference of each picture (n, H, W, 3) from the nearest of `valid`, in 8-bit levels, where those differ: the hand may be anywhere."""
+    tells = valid.astype(np.float32).std(0).max(-1) > VARYING
+    a, b = (torch.from_numpy(p[:, tells].reshape(len(p), -1).astype(np.float32)) for p in (pictures, valid))
     return torch.cdist(a, b).min(1).values.numpy() / np.sqrt(a.shape[1])  # type: ignore[no-any-return]
 
 
