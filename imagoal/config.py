@@ -284,10 +284,10 @@ class ReportConfig(JobConfig):
 
 @dataclass
 class DemoConfig(JobConfig):
-    """The whole way in minutes: collect, train, pretrain, evaluate, practise, evaluate again, plan, report."""
+    """The whole way in minutes: collect, train, pretrain, evaluate, practise, evaluate again; a long task by planned subgoals; report."""
 
     scene: str = key("held_out/0", "the scene to practise in: SPLIT/NUMBER")
-    episodes: int = key(100, "evaluation episodes before and after practice, and two-stage tasks", minimum=1)
+    episodes: int = key(100, "evaluation episodes before and after practice; of the long task half as many", minimum=1)
 
 
 @dataclass

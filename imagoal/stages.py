@@ -86,6 +86,25 @@ def two_stage(folder: Path, experiment: str, seed: int, episodes: int, scene: st
     )  # fmt: skip
 
 
+LONG_TASK = "gate"  # the experiment whose settings it has
+FINAL_GOAL_ONLY = "gate-final-goal"
+
+
+def long_task(folder: Path, seed: int, episodes: int, device: str, threads: int) -> dict[str, dict[str, Any]]:
+    """The task of three parts at the gate, from data to a policy that practised it by way of planned subgoals; stage name -> result. `gate-practice` judges with
+    plans, before and after; FINAL_GOAL_ONLY the policy as it was before, without."""
+    common = [f"experiment={LONG_TASK}", f"seed={seed}", f"device={device}", f"threads={threads}"]
+    data, model, policy, subgoals = (folder / f"gate-{name}" for name in ("data", "model", "policy", "subgoals"))
+    results = {"gate-collect": stage("collect", data, *common)}
+    results["gate-train"] = stage("train", model, f"data={data}", *common)
+    results["gate-pretrain"] = stage("pretrain", policy, f"data={data}", f"model={model}", *common)
+    results["gate-subgoals"] = stage("subgoals", subgoals, f"policy={policy}", *common)
+    here = [f"policy={policy}", f"scene=train/{seed}", *common]
+    results[FINAL_GOAL_ONLY] = stage("evaluate", folder / FINAL_GOAL_ONLY, *here, f"episodes={episodes}")
+    results["gate-practice"] = stage("practice", folder / "gate-practice", *here, f"subgoals={subgoals}", f"evaluation_episodes={episodes}")
+    return results
+
+
 def times(results: dict[str, dict[str, Any]]) -> list[list[object]]:
     """Rows (stage, seconds of this session)."""
     return [[name, result["wall_clock_s"]] for name, result in results.items()]
