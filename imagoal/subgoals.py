@@ -125,7 +125,7 @@ def fit_generators(run: RunFolder, config: PlannerConfig, network: SubgoalCVAECo
         generator: Any = METHODS[config.method](settings_of(network, policy, scale), codebook(policy)).to(device)
         delta = (2, 2 * farthest) if config.method == "gcp" else (-(-2 * farthest // 3), farthest)
         pairs = SubgoalPairs(seen.codes.to(device), seen.start, seen.end, delta, lambda c: eyes.latents(c).clone(), config.method == "gcp", i + 1 if config.method == "ptp" else 1)
-        if config.method == "ptp":
+        if config.method == "ptp" and network.likelihood != "codes":
             generator.quantize = lambda z: snap(policy, z)
         fit_stage(run, name_of(i), generator, pairs, steps, BATCH, seed, device)
         out.append(generator.eval())
@@ -177,7 +177,8 @@ def imagination(policy: Policy, config: PlannerConfig, generators: list[nn.Modul
     for i, generator in enumerate(generators if config.method != "gcp" else []):
         level = PlannerConfig(**{**vars(config), "latent_dim": generator.latent_dim, "subgoals": config.subgoals if i == 0 else 2})
         memory = PlanMemory(MemoryConfig(), level.subgoals, level.latent_dim, device) if config.memory else None
-        planners.append(SubgoalPlanner(generator.generate, lambda a, b: worth(policy, a, b), level, quantize=lambda z: snap(policy, z), memory=memory))  # type: ignore[arg-type]
+        quantize = None if generator.config.likelihood == "codes" else lambda z: snap(policy, z)  # type: ignore[union-attr]  # which are on the codebook already
+        planners.append(SubgoalPlanner(generator.generate, lambda a, b: worth(policy, a, b), level, quantize=quantize, memory=memory))  # type: ignore[arg-type]
     farthest = config.levels[-1]
     first, later = subgoal_pairs(seen.start, seen.end, (farthest, farthest), CALIBRATED, seeded(seed, 29))
     with torch.no_grad():

@@ -5,6 +5,7 @@ Shapes: B batch, z flat latent = c * h * w numbers ("c h w" order), K codes.
 
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
@@ -72,9 +73,13 @@ class CodesHead(nn.Module):
         return logits if base is None else logits.scatter_add(2, self.codes(base)[..., None], rows[..., WORDS:].to(logits.dtype))
 
     def codes(self, z: Float[Tensor, "B z"]) -> Int[Tensor, "B n"]:
-        """The nearest codes of every cell."""
-        cells = rearrange(z, "b (c n) -> (b n) c", c=self.codebook.shape[1]).float()
-        return (self.codebook.square().sum(1) - 2 * cells @ self.codebook.T).argmin(1).view(len(z), -1)
+        """The nearest codes of every cell; found by their first number where the latents are on the codebook, which is several times as fast."""
+        cells = rearrange(z, "b (c n) -> b n c", c=self.codebook.shape[1]).float()
+        first, order = self.codebook[:, 0].sort()
+        found = order[torch.searchsorted(first, cells[..., 0].contiguous()).clamp_max(len(order) - 1)]
+        if torch.equal(F.embedding(found, self.codebook), cells):
+            return found
+        return (self.codebook.square().sum(1) - 2 * cells @ self.codebook.T).argmin(-1)
 
     def latents(self, codes: Int[Tensor, "B n"]) -> Float[Tensor, "B z"]:
         """Flat latents of codes."""

@@ -46,8 +46,8 @@ def report(config: SubgoalsConfig, run: RunFolder, made: Imagination, images: np
     z = eyes.latents(eyes.codes(pictures)).clone()
     for i, planner in enumerate(made.planners):
         u = torch.randn(STARTS * DRAWS, planner.config.latent_dim, generator=seeded(config.seed, 31, device=z.device), device=z.device)
-        assert planner.quantize is not None
-        drawn = planner.quantize(planner.generate(z.repeat_interleave(DRAWS, 0), u))
+        drawn = planner.generate(z.repeat_interleave(DRAWS, 0), u)
+        drawn = drawn if planner.quantize is None else planner.quantize(drawn)
         shown = to_uint8(eyes.model.decode(drawn)).cpu().numpy().reshape(STARTS, DRAWS, *pictures.shape[1:])
         page.section(f"Level {i}: {config.planner.levels[i]} steps on", "Left: a start of the data; then what may be seen so many steps later, drawn at random and decoded.")
         page.grid([[pictures[k], *shown[k]] for k in range(STARTS)])

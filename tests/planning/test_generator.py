@@ -160,7 +160,7 @@ def test_codes_are_named_by_cross_entropy_worked_by_hand():
     out = torch.zeros(1, head.channels, 1, 2)
     out[0, -1, 0, 0] = 5.0  # the first cell would rather stay
     base, target = torch.tensor([[0.9, 0.2]]), torch.tensor([[1.0, 3.0]])
-    assert head.codes(base).tolist() == [[1, 0]]
+    assert head.codes(base).tolist() == [[1, 0]] and head.codes(codebook[[2, 0]].T).tolist() == [[2, 0]]  # near the codebook; on it
     assert torch.equal(head(out, base), torch.tensor([[1.0, 3.0]]))  # stays; the likeliest word
     loss, predicted, _ = head.loss(out, base, target)
     first = -torch.log_softmax(torch.tensor([0.0, 6.0, 2.0]), 0)[1]
