@@ -14,39 +14,24 @@ from envs.tabletop import TabletopBatch
 from imagoal.compose import load
 from imagoal.config import ExperimentConfig, PracticeConfig
 from imagoal.evaluation import FIRST_SEED, seeded
+from imagoal.experiments.long_tasks import Way, bars, practised
 from imagoal.fitting import png
 from imagoal.loading import Policy, encoded, load_policy, open_trajectories, pick_device
-from imagoal.stages import stages
 from imagoal.subgoals import open_imagination
 from vision.images import to_uint8
 
 TASK = "open_pass_shut"
-METHODS = ("ptp", "leap", "gcp")
-VARIANTS: dict[str, tuple[str, ...]] = {  # name -> the method of its subgoals, and what else is told
-    "ptp": ("ptp",), "ptp_without_memory": ("ptp", "planner.memory=false"), "leap": ("leap",), "gcp": ("gcp",), "model_free": ("",),
-}  # fmt: skip
-BARS = [(variant, f"{TASK}.success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in VARIANTS for when in ("offline", "after")]
-BARS += [(method, "subgoals.plausible", f"{method}: plausible subgoals") for method in METHODS]
+METHODS = {"ptp": (), "leap": ("planner.method=leap",), "gcp": ("planner.method=gcp",)}  # subgoals -> what they are told
+WAYS = {"ptp": Way("ptp"), "ptp_without_memory": Way("ptp", ("planner.memory=false",)), "leap": Way("leap"), "gcp": Way("gcp"), "model_free": Way("")}
+BARS = [*bars([TASK], WAYS), *((method, "subgoals.plausible", f"{method}: plausible subgoals") for method in METHODS)]
 PLANS, SHOWN = 20, 3
 LEVELS = 25  # outcomes of each puck that subgoals are compared with
 VARYING = 6.0  # 8-bit levels of spread from which a pixel tells where the pucks are
 
 
 def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dict[str, float]]:
-    """Data, model and policy, the generators of each method, then practice in every way."""
-    common = [f"experiment={config.name}", f"seed={seed}", f"device={config.device}"]
-    threads = [f"threads={config.threads}"] if config.workers == 1 else []
-    stages([("collect", folder / "data", common)], 1)
-    stages([("train", folder / "model", [f"data={folder / 'data'}", *common, *threads])], config.workers)
-    stages([("pretrain", folder / "policy", [f"data={folder / 'data'}", f"model={folder / 'model'}", *common, *threads])], config.workers)
-    policy = f"policy={folder / 'policy'}"
-    made = [("subgoals", folder / f"subgoals-{method}", [policy, *common, *threads, f"planner.method={method}"]) for method in METHODS]
-    stages(made, config.workers)
-    judged = [f"scene=train/{seed}", f"evaluation_episodes={config.episodes}", *common, *threads]
-    jobs = [("practice", folder / name, [policy, *([f"subgoals={folder / f'subgoals-{method}'}"] if method else []), *more, *judged]) for name, (method, *more) in VARIANTS.items()]
-    out = {}
-    for name, found in zip(VARIANTS, stages(jobs, config.workers), strict=True):
-        out[name] = {f"{TASK}.success_offline": float(found["success_before"]), f"{TASK}.success_after": float(found["success_after"]), "seconds": float(found["seconds"])}
+    """Practice in every way, and how many subgoals can be."""
+    out = practised(config, folder, seed, f"train/{seed}", [TASK], METHODS, WAYS)
     for method, share in zip(METHODS, plausible(config, folder, seed), strict=True):
         out[method]["subgoals.plausible"] = share
     return out

@@ -5,7 +5,7 @@ import numpy as np
 from envs.tabletop import TabletopBatch
 from imagoal.compose import load
 from imagoal.config import ExperimentConfig
-from imagoal.experiments import gate
+from imagoal.experiments import gate, long_tasks
 
 
 def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
@@ -14,19 +14,20 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
     def pretend(jobs, workers):
         for job, folder, words in jobs:
             seen[folder.name] = load(job, [f"run={folder}", *words])
-        return [{"success_before": 0.2, "success_after": 0.9 if "subgoals=" in " ".join(words) else 0.1, "seconds": 2} for _, _, words in jobs]
+        return [{"success_before": 0.2, "success_after": 0.9 if "subgoals=" in " ".join(words) else 0.1, "seconds": 2, "lost": 1} for _, _, words in jobs]
 
-    monkeypatch.setattr(gate, "stages", pretend)
+    monkeypatch.setattr(long_tasks, "stages", pretend)
     monkeypatch.setattr(gate, "plausible", lambda config, folder, seed: [0.8, 0.2, 0.5])
     found = gate.one_seed(ExperimentConfig(name="gate", device="cpu", episodes=30), tmp_path, 1)
-    assert found["ptp"] == {"open_pass_shut.success_offline": 0.2, "open_pass_shut.success_after": 0.9, "seconds": 2.0, "subgoals.plausible": 0.8}
+    assert found["ptp"] == {"open_pass_shut.success_offline": 0.2, "open_pass_shut.success_after": 0.9, "open_pass_shut.seconds": 2.0, "open_pass_shut.lost": 1.0, "subgoals.plausible": 0.8}
     assert found["model_free"]["open_pass_shut.success_after"] == 0.1 and found["leap"]["subgoals.plausible"] == 0.2
     assert seen["data"].env.family == "gate" and seen["subgoals-leap"].planner.method == "leap" and seen["subgoals-gcp"].generator.likelihood == "codes"
-    for name in gate.VARIANTS:
-        run = seen[name]
+    for name in gate.WAYS:
+        run = seen[f"open_pass_shut-{name}"]
         assert (run.scene, run.task, run.goal_source, run.horizon, run.evaluation_episodes) == ("train/1", gate.TASK, "oracle", 90, 30)
         assert run.planner.subgoals == 3 and bool(run.subgoals) == (name != "model_free")
-    assert not seen["ptp_without_memory"].planner.memory and seen["ptp_without_memory"].subgoals.endswith("subgoals-ptp") and seen["gcp"].subgoals.endswith("subgoals-gcp")
+    without = seen["open_pass_shut-ptp_without_memory"]
+    assert not without.planner.memory and without.subgoals.endswith("subgoals-ptp") and seen["open_pass_shut-gcp"].subgoals.endswith("subgoals-gcp")
     assert {(variant, metric) for variant, metric, _ in gate.BARS} <= {(variant, metric) for variant, metrics in found.items() for metric in metrics}
 
 
