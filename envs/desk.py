@@ -11,10 +11,11 @@ from envs.desk_simulation import GRIP, HIGH, LOW, TIP, YAW, DeskSimulation
 from envs.desk_tasks import DESK
 from envs.experts import OUPolicy, Policy
 from envs.goal_env import GoalEnv
+from envs.ptp_tasks import PTP_DESK
 from envs.scenes import HELD_OUT
 
 HORIZON = DESK.horizon  # steps of an episode and of a demonstration
-KINDS: dict[str, DeskKind] = {"desk": DESK}
+KINDS: dict[str, DeskKind] = {"desk": DESK, "ptp_desk": PTP_DESK}
 CACHED_WORLDS = 16  # scenes an environment keeps built
 NOISE = 0.1  # standard deviation of an expert's noise on every action
 TRIES = 10  # starts and actions that an expert is given to show a goal
@@ -174,7 +175,7 @@ class Desk(GoalEnv[DeskBatch]):
         task: what an episode's goal has done (empty: any task of the scene).
         changes: how many tasks.
         yaw: whether actions turn the gripper.
-        kind: of desk, a name of `KINDS`.
+        kind: of desk: "desk", or "ptp_desk", where they always do.
         scenes: with scene="train", how many scenes are gone through.
         render_mode: None or "rgb_array".
 

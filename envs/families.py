@@ -62,7 +62,7 @@ class SceneSettings:
     """What scenes of a family are made with.
 
     Attributes: family: a name of `FAMILIES`; image_size: pixels a side; kinds: things that tabletop scenes are drawn from; yaw: whether actions at the desk
-    turn the gripper.
+    turn the gripper (at PTP's they always do).
     """
 
     family: str = "tabletop"
@@ -123,6 +123,7 @@ FAMILIES = {
         lambda scene, n, settings: TabletopBatch(scene, n, settings.image_size, settings.kinds), lambda settings: (2, 2),
     ),
     "desk": _desk("desk", "imagoal/Desk-v0", "the desk scene family", 65),
+    "ptp_desk": _desk("ptp_desk", "imagoal/PTPDesk-v0", "PTP's desk scene family", 65),
 }  # fmt: skip
 
 

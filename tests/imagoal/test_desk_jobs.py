@@ -82,5 +82,5 @@ def test_an_episode_that_loses_the_object_is_collected_anew(monkeypatch):
 
 
 def test_families_are_known_by_name():
-    with pytest.raises(ValueError, match="there are tabletop, desk"):
+    with pytest.raises(ValueError, match="there are tabletop, desk, ptp_desk"):
         SceneSettings("kitchen")
