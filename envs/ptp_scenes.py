@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from envs.desk_scenes import HELD_OUT_SHAPES, DeskScene, Element
+from envs.desk_scenes import DeskScene, Element, draw_shape
 from envs.desk_simulation import BAR, FRONT, GAP, HIGH, LOW, to_world
 from envs.scenes import HUES, Color, parse_name, vivid
 
@@ -71,7 +71,7 @@ def sample_ptp(name: str) -> PTPScene:
     split, number = parse_name(name)
     rng = np.random.default_rng([split, number, 47])
     hues = rng.permutation(HUES) / HUES
-    shape = int(rng.choice(HELD_OUT_SHAPES)) if split == 2 else int(rng.integers(HELD_OUT_SHAPES.start))
+    shape = draw_shape(split, rng)
     grey, shade = float(rng.uniform(0.25, 0.9)), rng.uniform(0.45, 0.75)
     table = tuple(float(shade + rng.uniform(-0.06, 0.06)) for _ in range(3))
     colors = [vivid(rng, float(hue)) for hue in hues[:3]]

@@ -26,7 +26,7 @@ SPREAD = np.array([0.03, 0.10, 0.02])
 TOUCH = 0.033  # metres from the tip to the middle of a can that the closed fingers touch
 PLACED = 0.012  # metres around a place that a start may have the can
 FLOOR, TOP = 0.009, 2 * CABINET[2]  # metres above the table, of a drawer's floor and a cabinet's top
-HORIZON = 75
+HORIZON = 60
 
 
 # ---------------------------------------------------------------- where things are
