@@ -24,7 +24,7 @@ NEAR = 0.05  # metres between a thing and where the goal has it
 START = np.array([0.54, 0.0, -0.165])  # metres, where the tip begins, and where experts leave it: behind what the camera shows
 SPREAD = np.array([0.03, 0.10, 0.02])
 TOUCH = 0.033  # metres from the tip to the middle of a can that the closed fingers touch
-PLACED = 0.012  # metres around a place that a start may have the can
+PLACED = 0.015  # metres around a place that a start may have the can
 FLOOR, TOP = 0.009, 2 * CABINET[2]  # metres above the table, of a drawer's floor and a cabinet's top
 HORIZON = 60
 
