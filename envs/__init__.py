@@ -40,3 +40,5 @@ gymnasium.register("imagoal/PuckToPlace-v0", "envs.tasks:PuckToPlace", max_episo
 
 for name, options in (("Desk", {}), ("DeskYaw", {"yaw": True}), ("DeskState", {"observe": "state"})):
     gymnasium.register(f"imagoal/{name}-v0", "envs.desk:Desk", kwargs=options, max_episode_steps=75, disable_env_checker=True)
+for name, options in (("PTPDesk", {}), ("PTPDeskState", {"observe": "state"})):
+    gymnasium.register(f"imagoal/{name}-v0", "envs.desk:Desk", kwargs={"kind": "ptp_desk", **options}, max_episode_steps=400, disable_env_checker=True)

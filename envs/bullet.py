@@ -77,6 +77,15 @@ class Bodies:
         """A body that falls, slides and is carried."""
         return self.made(mass, self.shapes(boxes), (0.0, 0.0, 0.0), 0.0, ())
 
+    def can(self, radius: float, height: float, color: Color, mass: float) -> int:
+        """A cylinder that stands upright and slides, and never turns nor tips over: its inertia is infinite. Its origin is its middle."""
+        p, client = self.bullet, self.client
+        look = p.createVisualShape(p.GEOM_CYLINDER, radius=radius, length=height, rgbaColor=[*color, 1], physicsClientId=client)
+        touch = p.createCollisionShape(p.GEOM_CYLINDER, radius=radius, height=height, physicsClientId=client)
+        made = int(p.createMultiBody(mass, touch, look, physicsClientId=client))
+        p.changeDynamics(made, -1, localInertiaDiagonal=[0, 0, 0], physicsClientId=client)
+        return made
+
     def made(self, mass: float, shapes: tuple[int, int], at: Sequence[float], yaw: float, links: Sequence[Link]) -> int:
         """The body."""
         p, n = self.bullet, len(links)

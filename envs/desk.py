@@ -6,17 +6,20 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from envs.desk_scenes import sample_desk
-from envs.desk_simulation import GRIP, HIGH, LOW, STATE, TIP, YAW, DeskSimulation
-from envs.desk_tasks import TASKS, DeskExpert, displaced, possible, sample_start, success, task_done
+from envs.desk_kind import DeskKind
+from envs.desk_simulation import GRIP, HIGH, LOW, TIP, YAW, DeskSimulation
+from envs.desk_tasks import DESK
 from envs.experts import OUPolicy, Policy
 from envs.goal_env import GoalEnv
+from envs.ptp_tasks import PTP_DESK
 from envs.scenes import HELD_OUT
 
-HORIZON = 75  # steps of an episode and of a demonstration
+HORIZON = DESK.horizon  # steps of an episode and of a demonstration
+KINDS: dict[str, DeskKind] = {"desk": DESK, "ptp_desk": PTP_DESK}
 CACHED_WORLDS = 16  # scenes an environment keeps built
+NOISE = 0.1  # standard deviation of an expert's noise on every action
 TRIES = 10  # starts and actions that an expert is given to show a goal
-_SHOWN: dict[tuple[str, int, str, int], tuple[np.ndarray, np.ndarray]] = {}  # (scene, seed, task, changes) -> start and goal: evaluations ask for the same again and again
+_SHOWN: dict[tuple[str, str, int, str, int], tuple[np.ndarray, np.ndarray]] = {}  # (kind, scene, seed, task, changes) -> start and goal: evaluations ask for the same again and again
 
 
 def widths(yaw: bool) -> tuple[int, int]:
@@ -32,26 +35,28 @@ class DeskBatch:
         n: how many copies.
         image_size: side of the pictures in pixels.
         yaw: whether actions turn the gripper: five numbers instead of four.
+        kind: of desk, a name of `KINDS`.
 
     Raises ValueError for an unknown name, or where PyBullet is missing.
     """
 
-    def __init__(self, scene: str, n: int, image_size: int = 48, yaw: bool = False) -> None:
-        self.scene, self.n, self.image_size, self.yaw = sample_desk(scene), n, image_size, yaw
-        self.action_dim, self.proprio_dim = widths(yaw)
-        self.tasks = possible(self.scene)
-        self._copies = [DeskSimulation(self.scene) for _ in range(n)]
+    def __init__(self, scene: str, n: int, image_size: int = 48, yaw: bool = False, kind: str = "desk") -> None:
+        self.kind, self._kind_name = KINDS[kind], kind
+        self.scene, self.n, self.image_size, self.yaw = self.kind.scene(scene), n, image_size, yaw or self.kind.turns
+        self.action_dim, self.proprio_dim = widths(self.yaw)
+        self.tasks = self.kind.tasks(self.scene)
+        self._copies = [self.kind.simulation(self.scene) for _ in range(n)]
         self._scratch: DeskSimulation | None = None
 
     @property
     def scratch(self) -> DeskSimulation:
         """One more copy, for pictures and experts."""
         if self._scratch is None:
-            self._scratch = DeskSimulation(self.scene)
+            self._scratch = self.kind.simulation(self.scene)
         return self._scratch
 
     def reset(self, states: np.ndarray) -> None:
-        """Puts copy i in states[i]; states is (n, STATE)."""
+        """Puts copy i in states[i]; states is (n, S)."""
         for copy, state in zip(self._copies, states, strict=True):
             copy.reset(state)
 
@@ -61,7 +66,7 @@ class DeskBatch:
             copy.step(action)
 
     def states(self) -> np.ndarray:
-        """(n, STATE) float32, for evaluation and probes only."""
+        """(n, S) float32, for evaluation and probes only."""
         return np.stack([copy.state() for copy in self._copies])
 
     def proprio(self) -> np.ndarray:
@@ -69,7 +74,7 @@ class DeskBatch:
         return self.proprio_of(self.states())
 
     def proprio_of(self, states: np.ndarray) -> np.ndarray:
-        """What the policy may read of state vectors (..., STATE): the tip's place, the yaw where actions have one, the opening."""
+        """What the policy may read of state vectors (..., S): the tip's place, the yaw where actions have one, the opening."""
         middle, half = (HIGH + LOW) / 2, (HIGH - LOW) / 2
         parts = [(states[..., TIP] - middle) / half]
         if self.yaw:
@@ -81,7 +86,7 @@ class DeskBatch:
         return np.stack([copy.picture(self.image_size) for copy in self._copies])
 
     def picture(self, states: np.ndarray) -> np.ndarray:
-        """Pictures (m, size, size, 3) uint8 of given states (m, STATE), without touching the copies."""
+        """Pictures (m, size, size, 3) uint8 of given states (m, S), without touching the copies."""
         out = []
         for state in states:
             self.scratch.show(state)
@@ -93,49 +98,48 @@ class DeskBatch:
         return np.array([copy.lost() for copy in self._copies])
 
     def success(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
-        """Ground truth, for evaluation only: `envs.desk_tasks.success`."""
-        return success(self.scene, states, goals)
+        """Ground truth, for evaluation only: `success` of the kind's tasks."""
+        return self.kind.success(self.scene, states, goals)
 
     # ---------------------------------------------------------------- starts and goals
     def starts(self, seeds: list[int] | np.ndarray) -> np.ndarray:
-        """Start states (n, STATE) for the seeds: the same seeds give the same anywhere."""
-        return np.stack([sample_start(self.scene, np.random.default_rng([int(seed), 7])) for seed in seeds])
+        """Start states (n, S) for the seeds: the same seeds give the same anywhere."""
+        return np.stack([self.kind.start(self.scene, np.random.default_rng([int(seed), 7]), None) for seed in seeds])
 
     def sample(self, seeds: list[int] | np.ndarray, changes: int = 1, task: str = "") -> tuple[np.ndarray, np.ndarray]:
-        """Start and goal states (n, STATE) for the seeds. A goal is where an expert without noise ended that did `changes` of the scene's tasks one
-        after the other: the named one, or others drawn. Raises ValueError for a task that the scene does not allow, or too many changes."""
-        if task and task not in self.tasks:
-            raise ValueError(f"scene {self.scene.name} does not allow {task}: it has {', '.join(self.tasks)}")
-        if not 1 <= changes <= len(self.tasks):
-            raise ValueError(f"changes must be between 1 and {len(self.tasks)}, the number of things to do in scene {self.scene.name}, not {changes}")
+        """Start and goal states (n, S) for the seeds. A goal is where an expert without noise ended that did `changes` of the scene's tasks one
+        after the other: the named one, or others drawn; a target task's name stands for all that it takes. Raises ValueError for a task that the scene does not allow, or too many changes."""
+        goals = self.kind.goals(self.scene)
+        if task and task not in goals:
+            raise ValueError(f"scene {self.scene.name} does not allow {task}: it has {', '.join(goals)}")
+        self.kind.to_do(self.scene, task, changes, np.random.default_rng(0))  # raises for too many changes
         found = []
         for seed in seeds:
-            key = (self.scene.name, int(seed), task, changes)
+            key = (self._kind_name, self.scene.name, int(seed), task, changes)
             if key not in _SHOWN:
-                _SHOWN[key] = self._show(*key[1:])
+                _SHOWN[key] = self._show(*key[2:])
             found.append(_SHOWN[key])
         return np.stack([start for start, _ in found]), np.stack([goal for _, goal in found])
 
     def start_for(self, task: int, rng: np.random.Generator) -> np.ndarray:
-        """A start state (STATE,) from which task number `task` of the scene's can be done; -1: any."""
-        return sample_start(self.scene, rng, self.tasks[task] if task >= 0 else None)
+        """A start state (S,) from which task number `task` of the scene's can be done; -1: any."""
+        return self.kind.start(self.scene, rng, self.tasks[task] if task >= 0 else None)
 
     def expert(self, task: int) -> Policy:
         """Who does task number `task` of the scene's, with some noise; -1: a random policy."""
-        return DeskExpert(self.scene, self.tasks[task], yaw=self.yaw) if task >= 0 else OUPolicy(size=self.action_dim)
+        return self.kind.expert(self.scene, self.tasks[task], NOISE, self.yaw) if task >= 0 else OUPolicy(size=self.action_dim)
 
     def _show(self, seed: int, task: str, changes: int) -> tuple[np.ndarray, np.ndarray]:
         """A start, and where an expert takes it, if possible without moving an object that is not meant."""
         shown: list[tuple[np.ndarray, np.ndarray]] = []
         for attempt in range(TRIES):
             rng = np.random.default_rng([seed, 7, attempt])
-            todo = [task] if task else []
-            todo += [str(t) for t in rng.permutation([t for t in self.tasks if t not in todo])][: changes - len(todo)]
-            start = sample_start(self.scene, rng, todo[0])
+            begun, todo = self.kind.to_do(self.scene, task, changes, rng)
+            start = self.kind.start(self.scene, rng, begun)
             self.scratch.reset(start)
             if all(self.demonstrate(self.scratch, t, rng) for t in todo):
                 shown.append((start, self.scratch.state()))
-                if len(todo) > 1 or not displaced(todo[0], *shown[-1]):
+                if self.kind.clean(self.scene, todo, *shown[-1]):
                     break
         if shown:
             return shown[-1]
@@ -144,11 +148,11 @@ class DeskBatch:
     def demonstrate(self, copy: DeskSimulation, task: str, rng: np.random.Generator, noise: float = 0.0) -> bool:
         """Lets the expert do a task in a copy, from where it is; whether it did."""
         first = copy.state()
-        expert = DeskExpert(self.scene, task, noise)
+        expert = self.kind.expert(self.scene, task, noise, self.kind.turns)
         expert.reset(first, rng)
-        for _ in range(HORIZON):
+        for _ in range(self.kind.horizon):
             copy.step(expert.act(copy.state()))
-        return not copy.lost() and bool(task_done(self.scene, task, first, copy.state()))
+        return not copy.lost() and bool(self.kind.done(self.scene, task, first, copy.state()))
 
     def close(self) -> None:
         """The end of all copies."""
@@ -171,6 +175,7 @@ class Desk(GoalEnv[DeskBatch]):
         task: what an episode's goal has done (empty: any task of the scene).
         changes: how many tasks.
         yaw: whether actions turn the gripper.
+        kind: of desk: "desk", or "ptp_desk", where they always do.
         scenes: with scene="train", how many scenes are gone through.
         render_mode: None or "rgb_array".
 
@@ -180,28 +185,34 @@ class Desk(GoalEnv[DeskBatch]):
 
     def __init__(
         self, scene: str = "train", image_size: int = 48, observe: str = "image", task: str = "", changes: int = 1, yaw: bool = False,
-        scenes: int = 100, render_mode: str | None = None,
+        kind: str = "desk", scenes: int = 100, render_mode: str | None = None,
     ) -> None:  # fmt: skip
-        width, _ = widths(yaw)
-        super().__init__(image_size, observe, render_mode, spaces.Box(-4.0, 4.0, (STATE,), np.float32), {"proprio": spaces.Box(-1.5, 1.5, (width,), np.float32)}, width)
+        if kind not in KINDS:
+            raise ValueError(f"unknown kind {kind!r}: there are {', '.join(KINDS)}")
+        rules = KINDS[kind]
+        width, _ = widths(yaw or rules.turns)
+        super().__init__(
+            image_size, observe, render_mode, spaces.Box(-4.0, 4.0, (rules.state,), np.float32), {"proprio": spaces.Box(-1.5, 1.5, (width,), np.float32)}, width
+        )
         if scenes < 1:
             raise ValueError(f"need scenes >= 1, not {scenes}")
-        if task and task not in TASKS:
-            raise ValueError(f"unknown task {task!r}: choose {', '.join(TASKS)}")
-        if "/" in scene and task and task not in possible(sample_desk(scene)):
-            raise ValueError(f"scene {scene} does not allow {task}: it has {', '.join(possible(sample_desk(scene)))}")
-        sample_desk(scene if "/" in scene else f"{scene}/0")  # raises for an unknown name
-        self.scene_choice, self.task, self.changes, self.yaw, self.scenes = scene, task, changes, yaw, scenes
+        if task and task not in rules.names:
+            raise ValueError(f"unknown task {task!r}: choose {', '.join(rules.names)}")
+        first = rules.scene(scene if "/" in scene else f"{scene}/0")  # raises for an unknown name
+        if "/" in scene and task and task not in rules.goals(first):
+            raise ValueError(f"scene {scene} does not allow {task}: it has {', '.join(rules.goals(first))}")
+        self.scene_choice, self.task, self.changes, self.yaw, self.scenes, self.kind = scene, task, changes, yaw, scenes, kind
         self._worlds: OrderedDict[str, DeskBatch] = OrderedDict()
 
     def _choose_world(self) -> DeskBatch:
         name = self.scene_choice
         if name in ("train", "held_out"):
             count = len(HELD_OUT) if name == "held_out" else self.scenes
-            able = [n for n in (f"{name}/{i}" for i in range(count)) if not self.task or self.task in possible(sample_desk(n))]
+            rules = KINDS[self.kind]
+            able = [n for n in (f"{name}/{i}" for i in range(count)) if not self.task or self.task in rules.goals(rules.scene(n))]
             name = able[int(self.np_random.integers(len(able)))]
         if name not in self._worlds:
-            self._worlds[name] = DeskBatch(name, 1, self.image_size, self.yaw)
+            self._worlds[name] = DeskBatch(name, 1, self.image_size, self.yaw, self.kind)
             while len(self._worlds) > CACHED_WORLDS:
                 self._worlds.popitem(last=False)[1].close()
         return self._worlds[name]
@@ -223,7 +234,7 @@ class Desk(GoalEnv[DeskBatch]):
         return {"scene": self.world.scene.name, "lost": bool(self.world.lost()[0])}
 
     def success(self, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
-        """Ground-truth success of state vectors (..., STATE) in the current scene, for evaluation only."""
+        """Ground-truth success of state vectors (..., S) in the current scene, for evaluation only."""
         return self.world.success(state, goal)
 
     def close(self) -> None:

@@ -72,6 +72,11 @@ def shape_parts(number: int) -> list[Part]:
     return parts
 
 
+def draw_shape(split: int, rng: np.random.Generator) -> int:
+    """The number of a shape that a split's scenes may have (2: held out)."""
+    return int(rng.choice(HELD_OUT_SHAPES)) if split == 2 else int(rng.integers(HELD_OUT_SHAPES.start))
+
+
 @lru_cache(maxsize=4096)
 def sample_desk(name: str) -> DeskScene:
     """Builds the scene of this name: at least one of its elements is something to act on. Raises ValueError for an unknown name."""
@@ -91,7 +96,7 @@ def sample_desk(name: str) -> DeskScene:
         )
 
     drawer, button, tray = element(0, 0.575, 0.12), element(1, 0.575, 0.12), element(2, 0.585, 0.3)
-    shape = int(rng.choice(HELD_OUT_SHAPES)) if split == 2 else int(rng.integers(HELD_OUT_SHAPES.start))
+    shape = draw_shape(split, rng)
     deep, shade, color = bool(rng.integers(2)), rng.uniform(0.45, 0.75), vivid(rng, float(hues[3]))
     table = tuple(float(shade + rng.uniform(-0.06, 0.06)) for _ in range(3))
     return DeskScene(

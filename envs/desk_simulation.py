@@ -111,6 +111,12 @@ def to_element(e: Element, points: np.ndarray) -> np.ndarray:
     return np.stack([c * x + s * y, c * y - s * x, points[..., 2] - TABLE], -1)
 
 
+def on_table(place: np.ndarray) -> bool:
+    """Whether something at a place (3,) in the world is still on the table, or above it."""
+    x, y, z = place
+    return bool(0.35 < x < 1.1 and -0.5 < y < 0.5 and TABLE - 0.02 < z < 0.3)
+
+
 @dataclass
 class _Cabinet:
     """A cabinet in the simulation: its body, and the numbers of its joints (button -1 where there is none)."""
@@ -127,13 +133,15 @@ class DeskSimulation:
     Raises ValueError where PyBullet is missing, or cannot make another simulation.
     """
 
+    view = ((0.64, 0.0, -0.31), 0.42, 90.0, -46.0)  # of the camera: where it looks, metres; from how far; yaw and pitch in degrees
+
     def __init__(self, scene: DeskScene) -> None:
         self.scene, self.bullet = scene, import_pybullet()
         p = self.bullet
         self.client = p.connect(p.DIRECT)
         if self.client < 0:
             raise ValueError("PyBullet cannot make another simulation (it has room for about a thousand): close some")
-        self._camera = camera(p, (0.64, 0.0, -0.31), 0.42, 90, -46)
+        self._camera = camera(p, *self.view)
         self._build()
 
     def _build(self) -> None:
@@ -168,9 +176,14 @@ class DeskSimulation:
             p.setCollisionFilterPair(made.body, made.body, -1, link, 0, physicsClientId=client)
         if button:
             p.setJointMotorControl2(made.body, 1, p.POSITION_CONTROL, 0, force=3, positionGain=0.2, physicsClientId=client)
-        else:  # what resists is friction, so that it stays where it is left
-            p.setJointMotorControl2(made.body, 0, p.VELOCITY_CONTROL, targetVelocity=0, force=1.5, physicsClientId=client)
+        else:
+            self._rub(made)
         return made
+
+    def _rub(self, cabinet: _Cabinet) -> None:
+        """What resists is friction, so that the drawer stays where it is left."""
+        p = self.bullet
+        p.setJointMotorControl2(cabinet.body, 0, p.VELOCITY_CONTROL, targetVelocity=0, force=1.5, physicsClientId=self.client)
 
     # ---------------------------------------------------------------- state
     def reset(self, state: np.ndarray) -> None:
@@ -318,8 +331,7 @@ class DeskSimulation:
         state = self.state()
         if not np.isfinite(state).all():
             return True
-        x, y, z = state[OBJECT]
-        return self.object >= 0 and not (0.35 < x < 1.1 and -0.5 < y < 0.5 and TABLE - 0.02 < z < 0.3)
+        return self.object >= 0 and not on_table(state[OBJECT])
 
     def close(self) -> None:
         """The end of it."""

@@ -4,34 +4,29 @@ Success reads ground truth and is for evaluation only.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from envs.desk_experts import UP, Aim, Aims, StagedExpert, above
+from envs.desk_kind import DeskKind
 from envs.desk_scenes import TRAVEL, DeskScene, Element, sample_desk
 from envs.desk_simulation import (
-    BAR,
     BUTTON_DRAWER,
     CABINET,
     DRAWER,
     DRAWER_BOX,
     FRONT,
-    GAP,
     GRIP,
     HELD,
-    HIGH,
     HOME,
-    LOW,
     OBJECT,
     QUATERNION,
     STATE,
-    STEP,
     TABLE,
     TIP,
     TRAY_BOX,
     TRAY_HEIGHT,
+    DeskSimulation,
     to_element,
     to_world,
 )  # fmt: skip
@@ -41,16 +36,9 @@ DRAWER_TOLERANCE = 0.03  # metres between a drawer and where the goal has it
 OBJECT_TOLERANCE = 0.05  # metres between the object and where the goal has it, where nothing holds it
 LIFTED = 0.03  # metres above where it lay
 RIM = 0.012  # metres beyond a container's inside that still count
-UP = -0.19  # metres, height of the tip on its way
-CLEAR = 0.026  # metres of the tip above the table where it passes low
 
 
 # ---------------------------------------------------------------- where things are
-def handle(e: Element, q: float) -> np.ndarray:
-    """The middle of the gap behind a drawer's bar, (3,) in the world."""
-    return to_world(e, np.array([FRONT + GAP / 2 + q * TRAVEL, 0.0, CLEAR]))
-
-
 def drawer_middle(e: Element, q: float) -> np.ndarray:
     """The middle of the space in a drawer, on its floor, (3,) in the world."""
     return to_world(e, np.array([CABINET[0] - 0.012 - DRAWER_BOX[0] + q * TRAVEL, 0.0, 0.02]))
@@ -164,24 +152,7 @@ def sample_start(scene: DeskScene, rng: np.random.Generator, task: str | None = 
 
 
 # ---------------------------------------------------------------- experts
-@dataclass(frozen=True)
-class Aim:
-    """Where the tip goes next, with the gripper closed or open, and how fast at most (shares of an action)."""
-
-    tip: np.ndarray
-    closed: bool = False
-    speed: float = 1.0
-
-
-Aims = Iterator[Callable[[np.ndarray], Aim | None]]  # stages: state -> aim, None when it is over
-
-
-def above(point: np.ndarray, height: float = UP) -> np.ndarray:
-    """The point's place at another height."""
-    return np.array([point[0], point[1], height])
-
-
-class DeskExpert:
+class DeskExpert(StagedExpert):
     """Does a task in stages: raise, align, lower, then pull, push, press or grasp; then rises and waits. It reads the ground truth.
 
     Args: scene; task: one of `possible(scene)`; noise: standard deviation of Gaussian noise on every action; yaw: whether actions have one.
@@ -191,76 +162,27 @@ class DeskExpert:
     def __init__(self, scene: DeskScene, task: str, noise: float = 0.1, yaw: bool = False) -> None:
         if task not in possible(scene):
             raise ValueError(f"scene {scene.name} does not allow {task}: it has {', '.join(possible(scene))}")
-        self.scene, self.task, self.noise, self.yaw = scene, task, noise, yaw
-
-    def reset(self, state: np.ndarray, rng: np.random.Generator) -> None:
-        """Begins."""
-        self._rng, self._start = rng, np.array(state, np.float64)
-        self._aims = self._stages()
-        self._now: Callable[[np.ndarray], Aim | None] | None = next(self._aims)
-        self._last = Aim(np.array(state[TIP], np.float64))
-
-    def act(self, state: np.ndarray) -> np.ndarray:
-        """The next action, (4,) or (5,) in [-1, 1]."""
-        state = np.asarray(state, np.float64)
-        while self._now is not None:
-            aim = self._now(state)
-            if aim is None:
-                self._now = next(self._aims, None)
-                continue
-            self._last = aim
-            break
-        aim = self._last
-        move = (aim.tip - state[TIP]) / STEP
-        move *= min(1.0, aim.speed / max(float(np.abs(move).max()), 1e-9))
-        parts = [move, [0.0]] if self.yaw else [move]
-        action = np.concatenate([*parts, [0.8 if aim.closed else -0.8]])
-        return np.clip(action + self.noise * self._rng.standard_normal(len(action)), -1, 1)
-
-    # Stages say where to go from the present state; each is over when its place is reached, or what it is for is done.
-    def _go(self, point: np.ndarray, closed: bool = False, speed: float = 1.0, near: float = 0.012) -> Callable[[np.ndarray], Aim | None]:
-        point = np.clip(point, LOW, HIGH)
-        return lambda state: None if np.linalg.norm(point - state[TIP]) < near else Aim(point, closed, speed)
-
-    def _until(
-        self, done: Callable[[np.ndarray], Any], aim: Callable[[np.ndarray], np.ndarray], closed: bool = False, speed: float = 1.0, most: int = 30
-    ) -> Callable[[np.ndarray], Aim | None]:
-        count = 0
-
-        def stage(state: np.ndarray) -> Aim | None:
-            nonlocal count
-            count += 1
-            return None if done(state) or count > most else Aim(np.clip(aim(state), LOW, HIGH), closed, speed)
-
-        return stage
+        super().__init__(noise, yaw)
+        self.scene, self.task = scene, task
 
     def _stages(self) -> Aims:
         yield lambda state: None if state[TIP][2] > UP - 0.015 else Aim(above(state[TIP]))
-        yield from {"open_drawer": self._pull, "close_drawer": self._push, "press_button": self._press}.get(self.task, self._carry)()
+        if self.task == "press_button":
+            yield from self._press()
+        elif self.task in ("open_drawer", "close_drawer"):
+            assert self.scene.drawer is not None
+            yield from (self._pull if self.task == "open_drawer" else self._push)(self.scene.drawer)
+        else:
+            yield from self._pick()
+            if self.task != "grasp":
+                yield from self._put(self._container(), TABLE + 0.095)
         yield lambda state: None if state[TIP][2] > UP - 0.015 else Aim(above(state[TIP]), self.task == "grasp")
 
-    def _pull(self) -> Aims:
-        e = self.scene.drawer
+    def _container(self) -> np.ndarray:
+        """The middle (3,) of what the object shall lie in."""
+        e = self.scene.drawer if self.task == "place_in_drawer" else self.scene.tray
         assert e is not None
-        yield self._until(lambda state: np.linalg.norm((handle(e, state[DRAWER]) - state[TIP])[:2]) < 0.006, lambda state: above(handle(e, state[DRAWER])))
-        yield self._until(lambda state: state[TIP][2] < TABLE + CLEAR + 0.01, lambda state: handle(e, state[DRAWER]), speed=0.7)
-        ahead = handle(e, 1.15) - handle(e, 0.0)
-        ahead /= np.linalg.norm(ahead)
-        yield self._until(lambda state: state[DRAWER] > 0.97, lambda state: np.append((handle(e, state[DRAWER]) + 0.03 * ahead)[:2], TABLE + CLEAR), speed=0.8)
-
-    def _push(self) -> Aims:
-        e = self.scene.drawer
-        assert e is not None
-
-        def before(q: float) -> np.ndarray:
-            """A place before the bar."""
-            return to_world(e, np.array([FRONT + GAP + 2 * BAR[0] + 0.008 + q * TRAVEL, 0.0, CLEAR]))
-
-        at = before(self._start[DRAWER]) + 0.022 * (before(1.0) - before(0.0)) / TRAVEL
-        yield self._go(above(at))
-        yield self._go(at, near=0.010, speed=0.7)
-        yield self._until(lambda state: state[DRAWER] < 0.04, lambda state: before(state[DRAWER] - 0.25), speed=0.8)
-        yield self._go(at, near=0.05)
+        return drawer_middle(e, self._start[DRAWER]) if self.task == "place_in_drawer" else to_world(e, np.array([0.0, 0.0, 0.02]))
 
     def _press(self) -> Aims:
         e = self.scene.button_drawer
@@ -270,22 +192,18 @@ class DeskExpert:
         yield self._go(above(top, top[2] + 0.05), closed=True, near=0.010)
         yield self._until(lambda state: abs(state[BUTTON_DRAWER] - float(begun)) > 0.15, lambda state: top - np.array([0, 0, 0.03]), closed=True, speed=0.5)
 
-    def _carry(self) -> Aims:
-        yield self._until(lambda state: np.linalg.norm((state[OBJECT] - state[TIP])[:2]) < 0.010, lambda state: above(state[OBJECT]))
-        yield self._until(lambda state: abs(state[OBJECT][2] - state[TIP][2]) < 0.010, lambda state: state[OBJECT], speed=0.6)
-        yield self._until(lambda state: state[HELD] > 0.5, lambda state: state[OBJECT], closed=True, most=12)
-        yield lambda state: None if state[TIP][2] > UP - 0.02 else Aim(above(state[TIP]), True)
-        if self.task == "grasp":
-            return
-        e = self.scene.drawer if self.task == "place_in_drawer" else self.scene.tray
-        assert e is not None
-        inside = drawer_middle(e, self._start[DRAWER]) if self.task == "place_in_drawer" else to_world(e, np.array([0.0, 0.0, 0.02]))
 
-        def over(state: np.ndarray, height: float) -> np.ndarray:
-            """Where the tip is when the object, which it may hold off its middle, is over the place."""
-            return above(inside + state[TIP] - state[OBJECT], height)
+def to_do(scene: DeskScene, task: str, changes: int, rng: np.random.Generator) -> tuple[str, list[str]]:
+    """The task that a start must allow, and tasks in order: the named one, and others drawn. Raises ValueError for too many changes."""
+    tasks = possible(scene)
+    if not 1 <= changes <= len(tasks):
+        raise ValueError(f"changes must be between 1 and {len(tasks)}, the number of things to do in scene {scene.name}, not {changes}")
+    todo = [task] if task else []
+    todo += [str(t) for t in rng.permutation([t for t in tasks if t not in todo])][: changes - len(todo)]
+    return todo[0], todo
 
-        low = TABLE + 0.095
-        yield self._until(lambda state: np.linalg.norm((state[OBJECT] - inside)[:2]) < 0.012, lambda state: over(state, UP), closed=True)
-        yield self._until(lambda state: state[TIP][2] < low + 0.012, lambda state: over(state, low), closed=True)
-        yield self._until(lambda state: state[HELD] < 0.5, lambda state: np.append(state[TIP][:2], low), most=3)
+
+DESK = DeskKind(
+    horizon=75, turns=False, state=STATE, scene=sample_desk, simulation=DeskSimulation, tasks=possible, goals=possible, names=TASKS, to_do=to_do,
+    start=sample_start, expert=DeskExpert, done=task_done, success=success, clean=lambda scene, todo, first, last: len(todo) > 1 or not displaced(todo[0], first, last),
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Families of scenes, as collection, practice and judging use them: the same words for the tabletop and the desk."""
+"""Families of scenes, as collection, practice and judging use them: the same words for the tabletop and the desks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,10 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from envs.desk import HORIZON as DESK_HORIZON
+from envs.desk import KINDS as DESKS
 from envs.desk import DeskBatch, widths
-from envs.desk_scenes import sample_desk
-from envs.desk_tasks import possible, task_done
 from envs.experts import Policy
 from envs.gate import GATE_HORIZON, PARTS
 from envs.scenes import KINDS, sample_scene
@@ -65,7 +63,7 @@ class SceneSettings:
     """What scenes of a family are made with.
 
     Attributes: family: a name of `FAMILIES`; image_size: pixels a side; kinds: things that tabletop scenes are drawn from; yaw: whether actions at the desk
-    turn the gripper.
+    turn the gripper (at PTP's they always do).
     """
 
     family: str = "tabletop"
@@ -107,6 +105,21 @@ def _other_end(scene: str, settings: SceneSettings, task: int, first: np.ndarray
     return bool(abs(last[2 + task] - np.round(1 - first[2 + task])) <= SUCCESS_TOLERANCE)
 
 
+def _desk(kind: str, env: str, description: str, attempt: int) -> Family:
+    """A kind of desk as a family."""
+    rules = DESKS[kind]
+
+    def done(scene: str, settings: SceneSettings, task: int, first: np.ndarray, last: np.ndarray) -> bool:
+        built = rules.scene(scene)
+        return bool(rules.done(built, rules.tasks(built)[task], first, last))
+
+    return Family(
+        env, description, rules.horizon, attempt, lambda scene, settings: tuple(rules.tasks(rules.scene(scene))), done,
+        lambda scene, n, settings: DeskBatch(scene, n, settings.image_size, settings.yaw, kind), lambda settings: widths(settings.yaw or rules.turns),
+        () if rules.turns else ("yaw",),
+    )  # fmt: skip
+
+
 FAMILIES = {
     "tabletop": Family(
         "imagoal/Tabletop-v0", "the tabletop scene family", 30, 25,
@@ -117,12 +130,8 @@ FAMILIES = {
         "imagoal/Gate-v0", "the gate scene family", GATE_HORIZON, GATE_HORIZON, lambda scene, settings: PARTS, _other_end,
         lambda scene, n, settings: TabletopBatch(scene, n, settings.image_size, gate=True), lambda settings: (2, 2),
     ),
-    "desk": Family(
-        "imagoal/Desk-v0", "the desk scene family", DESK_HORIZON, 65,
-        lambda scene, settings: tuple(possible(sample_desk(scene))),
-        lambda scene, settings, task, first, last: bool(task_done(sample_desk(scene), possible(sample_desk(scene))[task], first, last)),
-        lambda scene, n, settings: DeskBatch(scene, n, settings.image_size, settings.yaw), lambda settings: widths(settings.yaw), ("yaw",),
-    ),
+    "desk": _desk("desk", "imagoal/Desk-v0", "the desk scene family", 65),
+    "ptp_desk": _desk("ptp_desk", "imagoal/PTPDesk-v0", "PTP's desk scene family", 65),
 }  # fmt: skip
 
 

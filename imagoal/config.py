@@ -39,10 +39,10 @@ def part(owner: str, inside: str, help: str) -> Any:
 class EnvConfig:
     """A family of scenes, and how it is seen. Scene i of a split is drawn from the split's own seeds."""
 
-    family: str = key("tabletop", "family of scenes", choices=("tabletop", "gate", "desk"))
+    family: str = key("tabletop", "family of scenes", choices=("tabletop", "gate", "desk", "ptp_desk"))
     image_size: int = key(48, "pixels along each side of an observation", choices=("48", "64", "84"))
     kinds: tuple[str, ...] = key(("block", "puck", "lever", "drawer"), "things that tabletop scenes are drawn from, two at a time")
-    yaw: bool = key(False, "at the desk: actions also turn the gripper")
+    yaw: bool = key(False, "at the desk: actions also turn the gripper (at ptp_desk they always do)")
     proprio: bool = key(True, "the policy may read the hand's own position beside the picture")
 
 
@@ -66,7 +66,7 @@ class CollectConfig(JobConfig):
     scenes: int = key(32, "number of scenes, scene 0 up", minimum=1)
     episodes: int = key(500, "trajectories in all, spread over the scenes", minimum=1)
     expert_share: float = key(0.5, "share of trajectories by the scripted expert, 0 to 1; the others are random", minimum=0)
-    horizon: int = key(0, "steps of one trajectory (0: the family's own, 30 on the tabletop and 75 at the desk)", minimum=0)
+    horizon: int = key(0, "steps of one trajectory (0: the family's own, 30 on the tabletop, 75 at the desk, 60 at ptp_desk)", minimum=0)
     workers: int = key(0, "processes (0: one per core)", minimum=0, free=True)
 
 
@@ -171,7 +171,7 @@ class PracticeConfig(JobConfig):
     goals: Any = group("goals", "relabeling of practised episodes; its reward threshold is the pretrain run's")
     episodes: int = key(300, "attempts", minimum=1)
     parallel: int = key(20, "attempts made at once, in copies of the scene", minimum=1)
-    horizon: int = key(0, "steps of one attempt (0: the scene's own, 25 on the tabletop and 65 at the desk, or with online=true the environment's; evaluations have those of pretraining)", minimum=0)
+    horizon: int = key(0, "steps of one attempt (0: the scene's own, 25 on the tabletop and 65 at a desk, or with online=true the environment's; evaluations have those of pretraining)", minimum=0)
     updates_per_episode: int = key(-1, "gradient updates after each attempt (-1: 10, or with online=true one for each step)", minimum=-1)
     batch_size: int = key(256, "transitions in a batch", minimum=1)
     precision: str = key("32", "bf16: updates in mixed precision, faster where the processor has it", choices=("32", "bf16"))
@@ -256,11 +256,11 @@ class EvaluateConfig(JobConfig):
 
     policy: str = key("", "the run folder of a pretrain, practice or rig", required=True)
     scene: str = key("held_out/0", "the scene: SPLIT/NUMBER (not for a rig, which has one world)")
-    task: str = key("", "at the desk: goals of one task (empty: of any that the scene allows)")
+    task: str = key("", "at a desk: goals of one task (empty: of any that the scene allows; at ptp_desk also push_then_open, close_then_push, take_out_then_close)")
     goal: str = key("", "a goal picture of a rig's world, PNG, for every attempt (empty: goals the simulator draws, so that success can be judged)")
     episodes: int = key(100, "attempts, each with its own goal", minimum=1)
     changes: int = key(1, "how many things differ between start and goal", minimum=1)
-    horizon: int = key(0, "steps of one attempt (0: the scene's own, 25 on the tabletop and 65 at the desk, of a policy of numbers its environment's; not for a rig, which has its own)", minimum=0)
+    horizon: int = key(0, "steps of one attempt (0: the scene's own, 25 on the tabletop and 65 at a desk, of a policy of numbers its environment's; not for a rig, which has its own)", minimum=0)
 
 
 @dataclass

@@ -18,4 +18,5 @@ EXPERIMENTS = {
     "locomotion": "imagoal.experiments.locomotion",
     "val": "imagoal.experiments.val",
     "gate": "imagoal.experiments.gate",
+    "ptp": "imagoal.experiments.ptp",
 }

@@ -18,13 +18,15 @@ from imagoal.run import RunFolder
 from imagoal.stats import success_interval
 
 SHOWN = 4  # trajectories of each policy in the report
+_TASKS = ("How often a task was done when an episode was over", "Ground truth: for the expert its own task, for the random policy every task that the scene allows.")
 TOLD = {  # title and text of the table, by family
     "tabletop": (
         "How often a thing reached its other end",
         "Ground truth, by kind of thing: for the expert the thing it meant to move, for the random policy every thing on the table.",
     ),
     "gate": ("How often a puck reached its other end", "Ground truth: for the expert the puck it meant to move, for the random policy both."),
-    "desk": ("How often a task was done when an episode was over", "Ground truth: for the expert its own task, for the random policy every task that the scene allows."),
+    "desk": _TASKS,
+    "ptp_desk": _TASKS,
 }
 Rates = dict[str, dict[str, tuple[int, int]]]
 

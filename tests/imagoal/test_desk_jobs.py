@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import minari
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ from envs.desk import DeskBatch
 from envs.desk_scenes import sample_desk
 from envs.desk_tasks import TASKS, possible
 from envs.families import SceneSettings, open_scene
+from envs.ptp_tasks import SINGLE
 from imagoal.run import read_metrics
 from imagoal.stages import stage
 
@@ -81,6 +83,16 @@ def test_an_episode_that_loses_the_object_is_collected_anew(monkeypatch):
     world.close()
 
 
+def test_ptps_desk_is_collected_and_its_environment_is_known_to_the_dataset(tmp_path):
+    found = stage("collect", tmp_path / "data", "env=ptp_desk", "scenes=2", "episodes=4", "horizon=12", "expert_share=1", "workers=1", "threads=1")
+    columns = open_columns(tmp_path / "data" / "columns")
+    assert columns.action.shape[1] == columns.proprio.shape[1] == 5 and columns.meta["family"] == "ptp_desk" and found["discarded"] == 0
+    assert set(found["expert_success"]) <= {*SINGLE, "all"}
+    env = minari.MinariDataset(tmp_path / "data" / "minari").recover_environment()
+    assert env.unwrapped.kind == "ptp_desk" and env.action_space.shape == (5,)
+    env.close()
+
+
 def test_families_are_known_by_name():
-    with pytest.raises(ValueError, match="there are tabletop, desk"):
+    with pytest.raises(ValueError, match="there are tabletop, desk, ptp_desk"):
         SceneSettings("kitchen")

@@ -1,0 +1,28 @@
+"""The comparison of planning at PTP's desk: what every run is told is understood."""
+
+import pytest
+
+pytest.importorskip("pybullet", reason="wheels exist up to Python 3.11")
+
+from envs.ptp_tasks import TARGETS
+from imagoal.compose import load
+from imagoal.config import ExperimentConfig
+from imagoal.experiments import long_tasks, ptp
+
+
+def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
+    seen = {}
+
+    def pretend(jobs, workers):
+        for job, folder, words in jobs:
+            seen[folder.name] = load(job, [f"run={folder}", *words])
+        return [{"success_before": 0.1, "success_after": 0.4, "seconds": 2, "lost": 0} for _ in jobs]
+
+    monkeypatch.setattr(long_tasks, "stages", pretend)
+    found = ptp.one_seed(ExperimentConfig(name="ptp", device="cpu", episodes=30), tmp_path, 2)
+    assert set(found) == set(ptp.WAYS) and all(f"{task}.success_after" in found["ptp"] for task in TARGETS)
+    assert {(variant, metric) for variant, metric, _ in ptp.BARS} <= {(variant, metric) for variant, metrics in found.items() for metric in metrics}
+    assert seen["data"].env.family == "ptp_desk" and seen["subgoals-ptp"].planner.levels == (45, 22) and seen["subgoals-flat"].planner.levels == (22,)
+    both = seen["push_then_open-ptp_without_both"]
+    assert both.subgoals.endswith("subgoals-flat") and both.planner.subgoals == 4 and not both.planner.memory and both.scene == "train/2" and both.task == "push_then_open"
+    assert not seen["close_then_push-model_free"].subgoals and seen["take_out_then_close-ptp"].planner.subgoals == 2
