@@ -123,20 +123,21 @@ def environment() -> Iterator[Case]:
 
 
 def desk() -> Iterator[Case]:
-    """Control steps per second at a desk that has everything, each with its 48 x 48 picture, and resets; where PyBullet is installed."""
+    """Control steps per second at the desk, in a scene that has everything, and at PTP's, each with its 48 x 48 picture, and resets; where PyBullet is installed."""
     if importlib.util.find_spec("pybullet") is None:
         return
-    world, actions = DeskBatch(whole_scenes("train", 1)[0], 4), np.random.default_rng(0).uniform(-1, 1, (75, 4, 4))
-    starts = world.starts(range(4))
+    for kind, scene in (("desk", whole_scenes("train", 1)[0]), ("ptp_desk", "train/0")):
+        world = DeskBatch(scene, 4, kind=kind)
+        actions, starts = np.random.default_rng(0).uniform(-1, 1, (75, 4, world.action_dim)), world.starts(range(4))
 
-    def lockstep() -> None:
-        world.reset(starts)
-        for action in actions:
-            world.step(action)
-            world.images()
+        def lockstep(world: DeskBatch = world, actions: np.ndarray = actions, starts: np.ndarray = starts) -> None:
+            world.reset(starts)
+            for action in actions:
+                world.step(action)
+                world.images()
 
-    yield Case("env.desk.batch_4.pixel_steps_per_s", "steps/s", rate(actions.shape[0] * 4, lockstep))
-    yield Case("env.desk.resets_per_s", "resets/s", rate(4, lambda: world.reset(starts)))
+        yield Case(f"env.{kind}.batch_4.pixel_steps_per_s", "steps/s", rate(actions.shape[0] * 4, lockstep))
+        yield Case(f"env.{kind}.resets_per_s", "resets/s", rate(4, partial(world.reset, starts)))
 
 
 def worlds() -> Iterator[Case]:
