@@ -29,6 +29,9 @@ Value = Callable[[Float[Tensor, "B z"], Float[Tensor, "B z"]], Float[Tensor, "B"
 Quantize = Callable[[Float[Tensor, "B z"]], Float[Tensor, "B z"]]
 
 
+METHODS = ("ptp", "leap", "gcp")
+
+
 @dataclass
 class PlannerConfig:
     """PTP's released numbers, but for `subgoals`: one level with K of them (the paper's 8 come from 3 levels of 2)."""
@@ -46,6 +49,16 @@ class PlannerConfig:
     method: str = "ptp"  # where subgoals come from: ptp (a conditional generator), leap (a VAE of single states), gcp (predicted midpoints, no search)
     levels: tuple[int, ...] = (25,)  # steps between subgoals, coarsest level first; each finer level splits a segment in two
     memory: bool = True  # earlier plans' codes are first guesses (the latent plan buffer)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for less than one subgoal, sample, chunk row or step of a level, no level, or an unknown search, precision or method."""
+        for name, value, known in (("precision", self.precision, ("32", "bf16")), ("search", self.search, tuple(SEARCHES)), ("method", self.method, METHODS)):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        if min(self.subgoals, self.samples, self.chunk) < 1:
+            raise ValueError(f"subgoals, samples and chunk must be at least 1, not {self.subgoals}, {self.samples} and {self.chunk}")
+        if not self.levels or min(self.levels) < 1:
+            raise ValueError(f"levels must be numbers of steps, at least one of them and each at least 1, not {tuple(self.levels)}")
 
 
 class Plan(NamedTuple):
@@ -78,16 +91,7 @@ class SubgoalPlanner:
         memory: PlanMemory | None = None,
     ):
         """`quantize` snaps every generated subgoal, for instance onto the vision model's codebook; `memory` remembers
-        the codes of earlier plans and supplies some of the first samples.
-
-        Raises ValueError for less than one subgoal, sample or chunk row, or an unknown search or precision.
-        """
-        if config.precision not in ("32", "bf16"):
-            raise ValueError(f"precision must be 32 or bf16, not {config.precision!r}")
-        if config.search not in SEARCHES:
-            raise ValueError(f"search must be one of {', '.join(SEARCHES)}, not {config.search!r}")
-        if min(config.subgoals, config.samples, config.chunk) < 1:
-            raise ValueError(f"subgoals, samples and chunk must be at least 1: {config}")
+        the codes of earlier plans and supplies some of the first samples."""
         self.generate, self.value, self.distance, self.quantize = generate, value, distance, quantize
         self.memory, self.config = memory, config
 

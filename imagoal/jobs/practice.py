@@ -79,6 +79,10 @@ def main(config: PracticeConfig) -> None:
         return
     scenes = scene_settings(pretrain_config(config.policy)["data"])  # refuses what is no policy of pictures before there is a run folder
     settings = replace(settings, horizon=config.horizon or FAMILIES[scenes.family].attempt)
+    if config.subgoals and settings.horizon < config.subgoal_steps:
+        raise UserError(f"horizon={settings.horizon} is shorter than one subgoal, subgoal_steps={config.subgoal_steps}: the plan would never go on to the next. Change one of them.")
+    with explained("task"):
+        open_scene(config.scene, 1, scenes).sample([0], config.changes, config.task)
     run = RunFolder("practice", config)
     if run.done:
         print(f"practice: already done, see {run.path}")

@@ -181,6 +181,18 @@ def test_practice_by_planned_subgoals_keeps_what_was_aimed_at_and_resumes_exactl
     assert "was trained on another latent model" in refusal(capsys, "plan", f"policy={home / 'other-policy'}", f"subgoals={home / 'subgoals'}", f"run={home / 'misfit'}")
 
 
+def test_practice_by_plan_refuses_what_cannot_be(home, policy, capsys):
+    words = ["practice", f"policy={home / 'policy'}", "threads=1", "episodes=4", "parallel=4", f"run={home / 'refused'}"]
+    for more, said in (
+        (["subgoals=x", "goal_source=none"], "leave one of them out"), (["subgoals=x", "horizon=20"], "shorter than one subgoal"), (["changes=7"], "task: changes must be between 1 and 2"),
+        (["task=fly"], "task: task=fly"), (["subgoals=x", "online=true"], "leave it out with online=true"), (["planner.method=magic"], "method must be one of ptp, leap, gcp"),
+        (["planner.levels=[]"], "levels must be numbers of steps"), (["planner.samples=0"], "must be at least 1"),
+    ):  # fmt: skip
+        assert said in refusal(capsys, *words, *more)
+    assert not (home / "refused").exists()
+    assert "is the run of a pretrain; this needs the run of a subgoals" in refusal(capsys, *words, f"subgoals={home / 'policy'}", "horizon=30")
+
+
 @pytest.mark.parametrize("method", ["leap", "gcp"])
 def test_other_ways_to_subgoals_plan_as_well(home, policy, method):
     words = ("threads=1", "episodes=2", "horizon=8", "subgoal_steps=2", "generator_steps=4")

@@ -180,5 +180,5 @@ def test_mixed_precision_finds_as_good_a_plan():
         assert plan.subgoals.dtype == torch.float32
         costs[precision] = p.cost(*problems, plan.codes[:, None])[:, 0]
     assert ((costs["bf16"] - costs["32"]).abs() < 0.05 * costs["32"].abs()).all()
-    with pytest.raises(ValueError, match="precision must be 32 or bf16"):
+    with pytest.raises(ValueError, match="precision must be one of 32, bf16"):
         planner(precision="16")
