@@ -94,5 +94,5 @@ def test_ptps_desk_is_collected_and_its_environment_is_known_to_the_dataset(tmp_
 
 
 def test_families_are_known_by_name():
-    with pytest.raises(ValueError, match="there are tabletop, desk, ptp_desk"):
+    with pytest.raises(ValueError, match="there are tabletop, gate, desk, ptp_desk"):
         SceneSettings("kitchen")
