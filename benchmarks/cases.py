@@ -306,7 +306,8 @@ def planning() -> Iterator[Case]:
     """Seconds of one plan to one goal, with the planner of configs/planner/small.yaml and a TD3+BC value."""
     config = load("plan", ["policy=-", "planner=small"])
     config.generator.latent_shape = (8, 6, 6)
-    generator = SubgoalCVAE(config.generator)
+    codebook = torch.randn(256, 8)
+    generator = SubgoalCVAE(config.generator, codebook)
     agent: Any = AGENTS["td3_bc"][0](load("pretrain", ["data=-", "model=-", "agent=td3_bc"]).agent, OBS, GOAL, ACTION)
     hand = torch.zeros(1, PROPRIO)
 
@@ -314,7 +315,7 @@ def planning() -> Iterator[Case]:
         return agent.value(torch.cat([z, hand.expand(len(z), -1)], 1), goal)
 
     planner = SubgoalPlanner(generator.generate, value, config.planner)
-    z, goal = torch.randn(1, GOAL), torch.randn(1, GOAL)
+    z, goal = CodebookLookup(codebook)(torch.randint(256, (2, 36))).split(1)
     yield Case("planner_small.seconds_per_plan", "s", latency(lambda: planner.plan(z, goal)))
 
 
