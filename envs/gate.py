@@ -29,7 +29,7 @@ def sample_gate(name: str) -> Scene:
     runner = Thing("disc", x, y - 0.02, np.pi / 2, float(rng.uniform(0.028, 0.032)), 0.22, vivid(rng, float(hues[1])), (0.3, 0.3, 0.3))
     gap, length = 0.042, 0.04  # metres: half the gate's width, half a wall's length
     walls = tuple((x + sign * (gap + length), y + 0.022, length, 0.008) for sign in (-1, 1))
-    return Scene(name, (keeper, runner), *table_and_light(rng), walls=walls, barring=True)
+    return Scene(name, (keeper, runner), *table_and_light(rng), walls=walls)
 
 
 class GateRules:

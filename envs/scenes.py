@@ -40,7 +40,7 @@ class Thing:
 class Scene:
     """Everything that varies between scenes. Colours are RGB in [0, 1]; `light` is a direction and a strength.
 
-    Attributes: walls: x, y and half sizes of what stands fixed, metres; barring: whether things bump into each other too, not only the hand into them.
+    Attributes: walls: x, y and half sizes of what stands fixed, metres.
     """
 
     name: str
@@ -49,7 +49,6 @@ class Scene:
     hand: Color
     light: tuple[float, float, float]  # x and y tilt of the light's direction, its strength
     walls: tuple[tuple[float, float, float, float], ...] = ()
-    barring: bool = False
 
 
 def vivid(rng: np.random.Generator, hue: float) -> Color:

@@ -15,6 +15,7 @@ HAND_RADIUS = 0.014  # metres
 HAND_LIMIT = 0.235  # metres: the hand stays within this square
 STEP_SIZE = 0.06  # metres the hand's target lies ahead for an action of 1; the hand goes four fifths of it in a step
 SUBSTEPS, TIMESTEP = 5, 0.01  # one control step is 50 ms
+SOLID, FLAT, BUMPING = 'conaffinity="1"', 'conaffinity="0"', 'contype="2" conaffinity="3"'  # what the hand bumps into, nothing, the hand and others of its kind
 WALL_COLOR = (0.25, 0.25, 0.28)
 WALL, BAR, GAP = 0.008, 0.006, 0.046  # metres: channel walls, handle bars (half widths), gap behind the handle
 
@@ -78,31 +79,28 @@ def _rgba(color: tuple[float, float, float], alpha: float = 1.0) -> str:
     return " ".join(f"{c:.3f}" for c in (*color, alpha))
 
 
-def _thing_xml(i: int, thing: Thing, barring: bool) -> str:
+def _thing_xml(i: int, thing: Thing) -> str:
     """A thing as MJCF: a fixed base and one moving body with joint `q{i}`."""
     color, base, half = _rgba(thing.color), _rgba(thing.base), thing.travel / 2
     slide = f'<joint name="q{i}" type="slide" axis="1 0 0" range="{-half} {half}" damping="8" frictionloss="2"/>'
 
-    def geom(kind: str, size: str, pos: str, rgba: str, solid: bool = True) -> str:
-        affinity = 1 if solid else 0
-        return f'<geom type="{kind}" size="{size}" pos="{pos}" rgba="{rgba}" mass="0.1" conaffinity="{affinity}"/>'
+    def geom(kind: str, size: str, pos: str, rgba: str, touch: str = SOLID) -> str:
+        return f'<geom type="{kind}" size="{size}" pos="{pos}" rgba="{rgba}" mass="0.1" {touch}/>'
 
     s = thing.size
     if thing.kind == "block":
-        fixed = geom("box", f"{half + s} 0.008 0.002", "0 0 0.002", base, solid=False)
+        fixed = geom("box", f"{half + s} 0.008 0.002", "0 0 0.002", base, touch=FLAT)
         moving = slide + geom("box", f"{s} {s} 0.022", "0 0 0.026", color)
     elif thing.kind == "disc":
-        fixed = geom("box", f"{half} 0.005 0.001", "0 0 0.001", base, solid=False)
-        moving = slide + geom("cylinder", f"{s} 0.018", "0 0 0.02", color)
-        if barring:  # two of them bump into each other
-            moving = moving.replace('conaffinity="1"', 'contype="2" conaffinity="3"')
+        fixed = geom("box", f"{half} 0.005 0.001", "0 0 0.001", base, touch=FLAT)
+        moving = slide + geom("cylinder", f"{s} 0.018", "0 0 0.02", color, touch=BUMPING)
     elif thing.kind == "puck":
         y, length = s + 0.004 + WALL, half + s
         fixed = geom("box", f"{length} {WALL} 0.015", f"0 {y} 0.015", base)
         fixed += geom("box", f"{length} {WALL} 0.015", f"0 {-y} 0.015", base)
         moving = slide + geom("cylinder", f"{s} 0.018", "0 0 0.02", color)
     elif thing.kind == "lever":
-        fixed = geom("cylinder", "0.018 0.012", f"0 {-s / 2} 0.012", base, solid=False)
+        fixed = geom("cylinder", "0.018 0.012", f"0 {-s / 2} 0.012", base, touch=FLAT)
         # turning by -z moves the tip towards +x, as q grows
         joint = f'<joint name="q{i}" type="hinge" axis="0 0 -1" range="{-half} {half}" damping="0.06" frictionloss="0.12"/>'
         bar = geom("box", f"0.011 {s / 2} 0.014", f"0 {s / 2} 0.03", color)
@@ -118,11 +116,11 @@ def _thing_xml(i: int, thing: Thing, barring: bool) -> str:
 
 
 def scene_xml(scene: Scene) -> str:
-    """The scene as MJCF. Only hand against thing collides, the hand having contype 1 and things conaffinity 1; where things bar each other, discs against discs too."""
+    """The scene as MJCF. Only hand against thing collides, the hand having contype 1 and things conaffinity 1, and disc against disc."""
     tilt_x, tilt_y, strength = scene.light
     light = " ".join([f"{strength:.3f}"] * 3)
-    things = "".join(_thing_xml(i, thing, scene.barring) for i, thing in enumerate(scene.things))
-    things += "".join(f'<geom type="box" size="{hx} {hy} 0.02" pos="{x} {y} 0.02" rgba="{_rgba(WALL_COLOR)}" conaffinity="1"/>' for x, y, hx, hy in scene.walls)
+    things = "".join(_thing_xml(i, thing) for i, thing in enumerate(scene.things))
+    things += "".join(f'<geom type="box" size="{hx} {hy} 0.02" pos="{x} {y} 0.02" rgba="{_rgba(WALL_COLOR)}" {SOLID}/>' for x, y, hx, hy in scene.walls)
     axis = f'type="slide" damping="2" range="{-HAND_LIMIT} {HAND_LIMIT}"'
     return f"""<mujoco model="tabletop">
 <compiler angle="radian"/>{VISUAL_XML}

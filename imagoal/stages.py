@@ -58,12 +58,19 @@ def stages(jobs: Sequence[tuple[str, Path, Sequence[str]]], workers: int) -> lis
         return list(pool.map(lambda words: run(*words), jobs))
 
 
+def prepared(folder: Path, common: Sequence[str], prefix: str = "") -> dict[str, dict[str, Any]]:
+    """collect -> train -> pretrain, in `folder`/PREFIXdata, PREFIXmodel and PREFIXpolicy, each told `common` too; PREFIXjob -> result."""
+    data, model, policy = (folder / f"{prefix}{name}" for name in ("data", "model", "policy"))
+    return {
+        f"{prefix}collect": stage("collect", data, *common),
+        f"{prefix}train": stage("train", model, f"data={data}", *common),
+        f"{prefix}pretrain": stage("pretrain", policy, f"data={data}", f"model={model}", *common),
+    }
+
+
 def pipeline(folder: Path, experiment: str, seed: int, episodes: int, scene: str, device: str, threads: int) -> dict[str, dict[str, Any]]:
     """collect -> train -> pretrain -> practice, each stage in its own folder under `folder`; stage name -> result."""
-    common = [f"experiment={experiment}", f"seed={seed}", f"device={device}", f"threads={threads}"]
-    results = {"collect": stage("collect", folder / "data", *common)}
-    results["train"] = stage("train", folder / "model", f"data={folder / 'data'}", *common)
-    results["pretrain"] = stage("pretrain", folder / "policy", f"data={folder / 'data'}", f"model={folder / 'model'}", *common)
+    results = prepared(folder, [f"experiment={experiment}", f"seed={seed}", f"device={device}", f"threads={threads}"])
     results["practice"] = practise(folder, "affordance", experiment, seed, episodes, scene, device, threads)
     return results
 
@@ -94,10 +101,8 @@ def long_task(folder: Path, seed: int, episodes: int, device: str, threads: int)
     """The task of three parts at the gate, from data to a policy that practised it by way of planned subgoals; stage name -> result. `gate-practice` judges with
     plans, before and after; FINAL_GOAL_ONLY the policy as it was before, without."""
     common = [f"experiment={LONG_TASK}", f"seed={seed}", f"device={device}", f"threads={threads}"]
-    data, model, policy, subgoals = (folder / f"gate-{name}" for name in ("data", "model", "policy", "subgoals"))
-    results = {"gate-collect": stage("collect", data, *common)}
-    results["gate-train"] = stage("train", model, f"data={data}", *common)
-    results["gate-pretrain"] = stage("pretrain", policy, f"data={data}", f"model={model}", *common)
+    results = prepared(folder, common, "gate-")
+    policy, subgoals = folder / "gate-policy", folder / "gate-subgoals"
     results["gate-subgoals"] = stage("subgoals", subgoals, f"policy={policy}", *common)
     here = [f"policy={policy}", f"scene=train/{seed}", *common]
     results[FINAL_GOAL_ONLY] = stage("evaluate", folder / FINAL_GOAL_ONLY, *here, f"episodes={episodes}")

@@ -13,7 +13,7 @@ from imagoal.compose import own
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import seeded
 from imagoal.fitting import fit_stage
-from imagoal.loading import Policy, encoded, model_folder, open_trajectories, practised_before
+from imagoal.loading import Policy, model_folder, practised_before
 from imagoal.run import RunFolder, latest_checkpoint, read_config
 from planning import (
     FollowerConfig,
@@ -92,17 +92,21 @@ class Imagination:
                 planner.memory.load_state_dict({k.split(".", 1)[1]: v for k, v in saved.items() if k.startswith(f"{i}.")})
 
 
+def prior_material(columns: Columns, codes: Tensor) -> Material:
+    """The prior data."""
+    return Material(codes, *(torch.from_numpy(np.array(c)) for c in (columns.start, columns.end)))
+
+
 def material(policy: Policy, columns: Columns, codes: Tensor) -> Material:
     """The prior data, and of a practised policy what it practised, as often: the scene at hand is where the plan must hold."""
-    start, end = (torch.from_numpy(np.array(c)) for c in (columns.start, columns.end))
-    practised = practised_codes(policy)
-    if practised is not None:
-        n, steps = practised.shape[:2]
-        first = len(codes) + torch.arange(n) * steps
-        codes = torch.cat([codes, practised.flatten(0, 1).to(codes.dtype)])
-        repeats = max(1, len(start) // n)
-        start, end = torch.cat([start, *[first] * repeats]), torch.cat([end, *[first + steps] * repeats])
-    return Material(codes, start, end)
+    prior, practised = prior_material(columns, codes), practised_codes(policy)
+    if practised is None:
+        return prior
+    n, steps = practised.shape[:2]
+    first = len(codes) + torch.arange(n) * steps
+    repeats = max(1, len(prior.start) // n)
+    start, end = torch.cat([prior.start, *[first] * repeats]), torch.cat([prior.end, *[first + steps] * repeats])
+    return Material(torch.cat([codes, practised.flatten(0, 1).to(codes.dtype)]), start, end)
 
 
 def practised_codes(policy: Policy) -> Tensor | None:
@@ -187,12 +191,16 @@ def imagination(policy: Policy, config: PlannerConfig, generators: list[nn.Modul
     return Imagination(generators, config, planners, feasible, policy)
 
 
-def open_imagination(folder: str, policy: Policy, config: PlannerConfig, seed: int, device: torch.device) -> Imagination:
-    """Plans by the generators of a subgoals run; `config` says how to search."""
+def open_imagination(folder: str, policy: Policy, config: PlannerConfig, prior: Material, seed: int, device: torch.device) -> Imagination:
+    """Plans by the generators of a subgoals run; `config` says how to search, and `prior`, the policy's prior data, what is feasible."""
     made, generators = load_generators(folder, policy, device)
-    columns = open_trajectories(policy.pretrain["data"])
-    seen = Material(encoded(policy.eyes.model, policy.pretrain["model"], columns), *(torch.from_numpy(np.array(c)) for c in (columns.start, columns.end)))
-    return imagination(policy, PlannerConfig(**{**vars(config), "method": made.method, "levels": made.levels}), generators, seen, seed, device)
+    return imagination(policy, PlannerConfig(**{**vars(config), "method": made.method, "levels": made.levels}), generators, prior, seed, device)
+
+
+def check_horizon(horizon: int, subgoal_steps: int) -> None:
+    """Raises UserError where no second subgoal would be reached for."""
+    if horizon < subgoal_steps:
+        raise UserError(f"horizon={horizon} is shorter than one subgoal, subgoal_steps={subgoal_steps}: the plan would never go on to the next. Change one of them.")
 
 
 def worth(policy: Policy, a: Tensor, b: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from imagoal.evaluation import FIRST_SEED, seeded
 from imagoal.experiments.long_tasks import Way, bars, practised
 from imagoal.fitting import png
 from imagoal.loading import Policy, encoded, load_policy, open_trajectories, pick_device
-from imagoal.subgoals import open_imagination
+from imagoal.subgoals import open_imagination, prior_material
 from vision.images import to_uint8
 
 TASK = "open_pass_shut"
@@ -46,9 +46,11 @@ def planned(config: ExperimentConfig, folder: Path, seed: int) -> tuple[Policy, 
     assert isinstance(world, TabletopBatch)
     starts, goals = (world.picture(s) for s in world.sample(np.arange(FIRST_SEED, FIRST_SEED + PLANS), task=TASK))
     eyes, out = policy.eyes, {}
+    columns = open_trajectories(str(folder / "data"))
+    prior = prior_material(columns, encoded(eyes.model, str(folder / "model"), columns))
     z, aim = (eyes.latents(eyes.codes(pictures)).clone() for pictures in (starts, goals))
     for method in METHODS:
-        planner = open_imagination(str(folder / f"subgoals-{method}"), policy, settings.planner, seed, device)
+        planner = open_imagination(str(folder / f"subgoals-{method}"), policy, settings.planner, prior, seed, device)
         subgoals = planner.plan(z, aim, seeded(seed, 14, device=device)).subgoals[:, :-1]
         with torch.no_grad():
             drawn = to_uint8(eyes.model.decode(subgoals.flatten(0, 1))).cpu().numpy().reshape(*subgoals.shape[:2], *starts.shape[1:])

@@ -22,7 +22,15 @@ from imagoal.rollout import Rollout, roll_out
 from imagoal.run import RunFolder
 from imagoal.stats import success_interval
 from imagoal.strange import COMPARED, drawing_strangeness, latent_strangeness, warning
-from imagoal.subgoals import Imagination, fit_generators, imagination, material, open_imagination
+from imagoal.subgoals import (
+    Imagination,
+    check_horizon,
+    fit_generators,
+    imagination,
+    material,
+    open_imagination,
+    prior_material,
+)
 from planning import Plan, SubgoalFollower
 from vision.images import to_uint8
 from vision.judge import thin
@@ -35,8 +43,8 @@ def main(config: PlanConfig) -> None:
     drawn = bool(config.start)
     if drawn and not config.goal:
         raise UserError("start= is for planning from one picture to another: give goal= too.")
-    if not drawn and config.horizon < config.subgoal_steps:
-        raise UserError(f"horizon={config.horizon} is shorter than one subgoal, subgoal_steps={config.subgoal_steps}: the plan would never go on to the next. Change one of them.")
+    if not drawn:
+        check_horizon(config.horizon, config.subgoal_steps)
     run = RunFolder("plan", config)
     if run.done:
         print(f"plan: already done, see {run.path}")
@@ -139,7 +147,7 @@ def read_picture(name: str, path: str, size: int) -> np.ndarray:
 def imagine(config: PlanConfig, run: RunFolder, policy: Policy, columns: Columns, codes: Tensor, device: torch.device) -> Imagination:
     """The planner over generators of a subgoals run, or of its own."""
     if config.subgoals:
-        return open_imagination(config.subgoals, policy, config.planner, config.seed, device)
+        return open_imagination(config.subgoals, policy, config.planner, prior_material(columns, codes), config.seed, device)
     seen = material(policy, columns, codes)
     generators = fit_generators(run, config.planner, config.generator, policy, seen, config.generator_steps, config.seed, device)
     return imagination(policy, config.planner, generators, seen, config.seed, device)

@@ -40,7 +40,7 @@ from imagoal.progress import progress
 from imagoal.report import Report
 from imagoal.rollout import Rollout, roll_out
 from imagoal.run import RunFolder, read_metrics
-from imagoal.subgoals import Imagination, codes_of, open_imagination
+from imagoal.subgoals import Imagination, check_horizon, codes_of, open_imagination, prior_material
 from planning import SubgoalFollower
 
 SHOWN = 6  # attempts in the report
@@ -79,10 +79,14 @@ def main(config: PracticeConfig) -> None:
         return
     scenes = scene_settings(pretrain_config(config.policy)["data"])  # refuses what is no policy of pictures before there is a run folder
     settings = replace(settings, horizon=config.horizon or FAMILIES[scenes.family].attempt)
-    if config.subgoals and settings.horizon < config.subgoal_steps:
-        raise UserError(f"horizon={settings.horizon} is shorter than one subgoal, subgoal_steps={config.subgoal_steps}: the plan would never go on to the next. Change one of them.")
-    with explained("task"):
-        open_scene(config.scene, 1, scenes).sample([0], config.changes, config.task)
+    if config.subgoals:
+        check_horizon(settings.horizon, config.subgoal_steps)
+    if config.task or config.changes > 1:
+        with explained("scene"):
+            world = open_scene(config.scene, 1, scenes)
+        with explained("task"):
+            world.sample([0], config.changes, config.task)
+        world.close()
     run = RunFolder("practice", config)
     if run.done:
         print(f"practice: already done, see {run.path}")
@@ -125,7 +129,7 @@ def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gy
     prior_data = HindsightSampler(old, offline.mixture, reward, None, offline.done_on_reach)
     eyes = policy.eyes
     seen = world.proprio_dim if eyes.proprio else 0
-    planned = open_imagination(config.subgoals, policy, config.planner, config.seed, device) if config.subgoals else None
+    planned = open_imagination(config.subgoals, policy, config.planner, prior_material(columns, codes), config.seed, device) if config.subgoals else None
     replay = Replay(config.episodes * (config.horizon + 1) + 1, eyes.cells, seen, world.action_dim, lookup=eyes.lookup, device=device, aims=planned is not None)
     practised = HindsightSampler(replay, config.goals.mixture, reward, None, config.goals.done_on_reach)
     sampler = MixedSampler(prior_data, practised, config.practised_share)
