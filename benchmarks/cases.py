@@ -314,7 +314,7 @@ def planning() -> Iterator[Case]:
     def value(z: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         return agent.value(torch.cat([z, hand.expand(len(z), -1)], 1), goal)
 
-    planner = SubgoalPlanner(generator.generate, value, config.planner)
+    planner = SubgoalPlanner(generator.generate, value, config.planner, begin=generator.begin)
     z, goal = CodebookLookup(codebook)(torch.randint(256, (2, 36))).split(1)
     yield Case("planner_small.seconds_per_plan", "s", latency(lambda: planner.plan(z, goal)))
 
@@ -329,7 +329,8 @@ def planner_full() -> Iterator[Case]:
         return value(torch.cat([a, b], 1)).squeeze(1).float()  # type: ignore[no-any-return]
 
     def plan(problems: int, samples: int, precision: str) -> Callable[[], object]:
-        planners = [SubgoalPlanner(generator.generate, worth, PlannerConfig(subgoals=2, samples=samples, precision=precision)) for _ in range(3)]
+        settings = PlannerConfig(subgoals=2, samples=samples, precision=precision)
+        planners = [SubgoalPlanner(generator.generate, worth, settings, begin=generator.begin) for _ in range(3)]
         z, goal = torch.randn(problems, 720), torch.randn(problems, 720)
         return lambda: plan_levels(planners, z, goal)
 

@@ -182,7 +182,7 @@ def imagination(policy: Policy, config: PlannerConfig, generators: list[nn.Modul
         level = PlannerConfig(**{**vars(config), "latent_dim": generator.latent_dim, "subgoals": config.subgoals if i == 0 else 2})
         memory = PlanMemory(MemoryConfig(), level.subgoals, level.latent_dim, device) if config.memory else None
         quantize = None if generator.config.likelihood == "codes" else lambda z: snap(policy, z)  # type: ignore[union-attr]  # which are on the codebook already
-        planners.append(SubgoalPlanner(generator.generate, lambda a, b: worth(policy, a, b), level, quantize=quantize, memory=memory))  # type: ignore[arg-type]
+        planners.append(SubgoalPlanner(generator.generate, lambda a, b: worth(policy, a, b), level, quantize=quantize, memory=memory, begin=getattr(generator, "begin", None)))  # type: ignore[arg-type]
     farthest = config.levels[-1]
     first, later = subgoal_pairs(seen.start, seen.end, (farthest, farthest), CALIBRATED, seeded(seed, 29))
     with torch.no_grad():

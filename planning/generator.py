@@ -8,6 +8,7 @@ generator stays where it is. Chained training conditions on the model's own prev
 Shapes: B batch, z flat latent = channels * rows * columns ("c h w" order), d the code u of the CVAE.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from planning.heads import HEADS, Metrics
@@ -69,6 +70,16 @@ class SubgoalCVAE(nn.Module):
         """The latent that code u leads to from z; numbers are continuous (snap them with the vision model's `quantize` if wanted)."""
         latent: Tensor = self.head(self.decoder(to_grid(z, self.config), u), z)
         return latent
+
+    def begin(self, z: Float[Tensor, "P z"]) -> Callable[[Int[Tensor, "B"], Float[Tensor, "B d"]], Float[Tensor, "B z"]]:
+        """(rows of z, codes) -> `generate(z[rows], u)`, for few states and many codes: what does not depend on u is computed once, which is most of a U-Net."""
+        seen = self.decoder.read(to_grid(z, self.config))
+
+        def generate(rows: Tensor, u: Tensor) -> Tensor:
+            latent: Tensor = self.head(self.decoder.write([x[rows] for x in seen], u), z[rows])
+            return latent
+
+        return generate
 
     def loss(
         self, z0: Float[Tensor, "B z"], z1: Float[Tensor, "B z"], *later: Float[Tensor, "B z"], generator: torch.Generator | None = None
@@ -183,18 +194,34 @@ class UNetDecoder(nn.Module):
         self.up = nn.ModuleList()
         for width, after in zip(widths[::-1], [*widths[-2::-1], widths[0]], strict=True):
             self.up.append(nn.Sequential(_conv(2 * width, after), nn.ReLU()))
-        self.out = _zero(nn.Conv2d(widths[0] + inputs, outputs or c, 1))
+        self.out = nn.Conv2d(widths[0] + inputs, outputs or c, 1)
+        _zero(self.out)
 
     def forward(self, h0: Float[Tensor, "B i h w"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B o h w"]:
         """What a head reads."""
+        return self.write(self.read(h0), u)
+
+    # Every layer after the code has two inputs, x and a skip, and is a sum of both: the skips' terms, with the biases, do not depend on u.
+    def read(self, h0: Float[Tensor, "B i h w"]) -> list[Float[Tensor, "B ..."]]:
+        """The terms of h0 in the bottleneck, the way up and the last layer."""
         x, skips = h0, []
         for down in self.down:
             x = down(x)
             skips.append(x)
-        x = self.bottleneck(torch.cat([x.flatten(1), self.code(u)], dim=-1)).unflatten(1, self.bottom_shape)
+        weight, bias = _first(self.bottleneck)
+        terms = [F.linear(x.flatten(1), weight[:, : math.prod(self.bottom_shape)], bias)]
         for up, skip in zip(self.up, reversed(skips), strict=True):
-            x = F.interpolate(up(torch.cat([x, skip], dim=1)), scale_factor=2.0, mode="nearest")
-        return self.out(torch.cat([x, h0], dim=1))
+            weight, bias = _first(up)
+            terms.append(F.conv2d(skip, weight[:, skip.shape[1] :], bias, padding=1))
+        return [*terms, F.conv2d(h0, self.out.weight[:, -h0.shape[1] :], self.out.bias)]
+
+    def write(self, terms: list[Float[Tensor, "B ..."]], u: Float[Tensor, "B d"]) -> Float[Tensor, "B o h w"]:
+        """What a head reads, from `read`'s terms."""
+        first, *rest, last = terms
+        x = F.relu(first + F.linear(self.code(u), _first(self.bottleneck)[0][:, math.prod(self.bottom_shape) :])).unflatten(1, self.bottom_shape)
+        for i, (up, term) in enumerate(zip(self.up, rest, strict=True)):
+            x = F.relu(term + F.conv2d(_doubled(x) if i else x, _first(up)[0][:, : x.shape[1]], padding=1))
+        return last + _doubled(F.conv2d(x, self.out.weight[:, : x.shape[1]]))  # one pixel at a time, so before it is doubled
 
 
 class MLPEncoder(nn.Module):
@@ -221,7 +248,17 @@ class MLPDecoder(nn.Module):
 
     def forward(self, h0: Float[Tensor, "B i h w"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B o h w"]:
         """What a head reads."""
-        return self.layers(torch.cat([h0.flatten(1), u], dim=-1)).unflatten(1, self.shape)
+        return self.write(self.read(h0), u)
+
+    def read(self, h0: Float[Tensor, "B i h w"]) -> list[Float[Tensor, "B f"]]:
+        """The term of h0 in the first layer."""
+        weight, bias = _first(self.layers)
+        return [F.linear(h0.flatten(1), weight[:, : h0[0].numel()], bias)]
+
+    def write(self, terms: list[Float[Tensor, "B f"]], u: Float[Tensor, "B d"]) -> Float[Tensor, "B o h w"]:
+        """What a head reads, from `read`'s term."""
+        x = terms[0] + F.linear(u, _first(self.layers)[0][:, -u.shape[1] :])
+        return self.layers[1:](x).unflatten(1, self.shape)
 
 
 NETWORKS = {"unet": (ConvEncoder, UNetDecoder), "mlp": (MLPEncoder, MLPDecoder)}
@@ -250,8 +287,16 @@ def _mlp(before: int, hidden: int, after: int) -> nn.Sequential:
     )
 
 
-def _zero(layer: nn.Module) -> nn.Module:
+def _first(layers: Any) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the first of several layers."""
+    return layers[0].weight, layers[0].bias
+
+
+def _doubled(x: Float[Tensor, "B c h w"]) -> Float[Tensor, "B c two_h two_w"]:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def _zero(layer: nn.Module) -> None:
     """Start at no change: zero weights and bias (gradients still reach them)."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
-    return layer

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from planning.cem import cem
@@ -26,6 +26,7 @@ from planning.mppi import Cost, MPPIResult, mppi, shooting
 
 Generate = Callable[[Float[Tensor, "B z"], Float[Tensor, "B d"]], Float[Tensor, "B z"]]
 Value = Callable[[Float[Tensor, "B z"], Float[Tensor, "B z"]], Float[Tensor, "B"]]
+Begin = Callable[[Float[Tensor, "P z"]], Callable[[Int[Tensor, "B"], Float[Tensor, "B d"]], Float[Tensor, "B z"]]]
 Quantize = Callable[[Float[Tensor, "B z"]], Float[Tensor, "B z"]]
 
 
@@ -89,10 +90,13 @@ class SubgoalPlanner:
         distance: Value = euclidean,
         quantize: Quantize | None = None,
         memory: PlanMemory | None = None,
+        begin: Begin | None = None,
     ):
         """`quantize` snaps every generated subgoal, for instance onto the vision model's codebook; `memory` remembers
-        the codes of earlier plans and supplies some of the first samples."""
+        the codes of earlier plans and supplies some of the first samples. `begin(z)` gives (rows, u) -> generate(z[rows], u) for first links, whose
+        candidates share the starts z: faster where a generator has it (`SubgoalCVAE.begin`)."""
         self.generate, self.value, self.distance, self.quantize = generate, value, distance, quantize
+        self.begin = begin or (lambda z: lambda rows, u: generate(z[rows], u))
         self.memory, self.config = memory, config
 
     @torch.no_grad()
@@ -122,17 +126,16 @@ class SubgoalPlanner:
             raise ValueError("no plan has a finite cost: the subgoal generator or the value returned nan or infinity")
         if self.memory is not None and remember:
             self.memory.add(found.best)
-        chain = self.chain(z, found.best)
+        chain = self.chain(self.generate(z, found.best[:, 0]), found.best)
         subgoals = torch.cat([chain[:, :-1], goal[:, None]], dim=1)
         return Plan(subgoals, found.cost, self.segment_values(z, subgoals), found.best)
 
-    def chain(self, z: Float[Tensor, "B z"], codes: Float[Tensor, "B K d"]) -> Float[Tensor, "B K z"]:
-        """The subgoals that codes lead through from z, each (quantized and) fed to the next link."""
-        links = []
-        for u in codes.unbind(1):
-            z = self.generate(z, u)
-            z = z if self.quantize is None else self.quantize(z)
-            links.append(z)
+    def chain(self, first: Float[Tensor, "B z"], codes: Float[Tensor, "B K d"]) -> Float[Tensor, "B K z"]:
+        """The subgoals that codes lead through, from what the first of them led to, each (quantized and) fed to the next link."""
+        links = [first if self.quantize is None else self.quantize(first)]
+        for u in codes.unbind(1)[1:]:
+            z = self.generate(links[-1], u)
+            links.append(z if self.quantize is None else self.quantize(z))
         return torch.stack(links, dim=1)
 
     def segment_values(self, z: Float[Tensor, "P z"], subgoals: Float[Tensor, "P K z"]) -> Float[Tensor, "P K"]:
@@ -149,17 +152,18 @@ class SubgoalPlanner:
         problems, samples = codes.shape[:2]
         problem = torch.arange(problems, device=z.device).repeat_interleave(samples)  # (P*N,)
         flat = codes.flatten(0, 1)
+        first = self.begin(z)
         parts = [
-            self._chunk_cost(z[rows], goal[rows], u)
+            self._chunk_cost(z[rows], goal[rows], u, first(rows, u[:, 0]))
             for rows, u in zip(problem.split(self.config.chunk), flat.split(self.config.chunk), strict=True)
         ]
         cost = torch.cat(parts).unflatten(0, (problems, samples))
         return cost.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.inf)  # a broken chain is never chosen
 
     def _chunk_cost(
-        self, z: Float[Tensor, "B z"], goal: Float[Tensor, "B z"], codes: Float[Tensor, "B K d"]
+        self, z: Float[Tensor, "B z"], goal: Float[Tensor, "B z"], codes: Float[Tensor, "B K d"], first: Float[Tensor, "B z"]
     ) -> Float[Tensor, "B"]:
         c = self.config
-        chain = self.chain(z, codes)
+        chain = self.chain(first, codes)
         values = self.segment_values(z, torch.cat([chain, goal[:, None]], dim=1)).sum(-1)  # K + 1 segments
         return self.distance(chain[:, -1].float(), goal) - c.eta * values + c.prior_weight * codes.square().sum((-1, -2))

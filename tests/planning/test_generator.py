@@ -195,3 +195,26 @@ def test_outcomes_of_two_cells_go_together_and_samples_are_one_or_the_other(like
         assert share > 0.97 and one.float().mean() > 0.3 and two.float().mean() > 0.3
     else:
         assert share < 0.97  # numbers lie between: why there are codes
+
+
+@pytest.mark.parametrize(("shape", "network"), SHAPES)
+def test_begun_once_it_goes_where_it_goes_from_every_row(shape, network):
+    model = small(shape, network)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    z, u, rows = torch.randn(2, shape[0] * shape[1] * shape[2]), torch.randn(6, 3), torch.tensor([0, 1, 1, 0, 1, 0])
+    torch.testing.assert_close(model.begin(z)(rows, u), model.generate(z[rows], u), atol=1e-4, rtol=1e-4)
+
+
+def test_the_u_net_is_convolutions_of_what_came_up_and_what_was_skipped():
+    """`read` and `write` split every layer in two terms: against the layers as they are drawn, on inputs side by side."""
+    model = small((5, 12, 12), "unet")
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    net, h0, u = model.decoder, torch.randn(3, 5, 12, 12), torch.randn(3, 3)
+    fine = net.down[0](h0)
+    coarse = net.down[1](fine)
+    x = net.bottleneck(torch.cat([coarse.flatten(1), net.code(u)], 1)).unflatten(1, coarse.shape[1:])
+    for up, skip in zip(net.up, (coarse, fine), strict=True):
+        x = torch.nn.functional.interpolate(up(torch.cat([x, skip], 1)), scale_factor=2.0)
+    torch.testing.assert_close(net(h0, u), net.out(torch.cat([x, h0], 1)), atol=1e-3, rtol=1e-4)

@@ -182,3 +182,19 @@ def test_mixed_precision_finds_as_good_a_plan():
     assert ((costs["bf16"] - costs["32"]).abs() < 0.05 * costs["32"].abs()).all()
     with pytest.raises(ValueError, match="precision must be one of 32, bf16"):
         planner(precision="16")
+
+
+def test_first_links_begun_once_give_the_same_plan():
+    """Chunks of 7 rows hold candidates of two problems; `begin` is asked for the starts only."""
+    asked = []
+
+    def begin(z):
+        asked.append(len(z))
+        return lambda rows, u: straight(z[rows], u)
+
+    z, goal = START + torch.tensor([[0.0, 0.0], [0.2, 0.3], [-0.1, 1.0]]), GOAL.expand(3, 2)
+    config = PlannerConfig(subgoals=3, latent_dim=2, samples=24, eta=0.01, chunk=7)
+    one, other = (SubgoalPlanner(straight, value, config, begin=b).plan(z, goal, torch.Generator().manual_seed(0)) for b in (None, begin))
+    for a, b in zip(one, other, strict=True):
+        assert torch.equal(a, b)
+    assert asked == [3] * 6  # once for every round of the search
