@@ -42,7 +42,8 @@ class Plan:
 
     Attributes:
         episodes: trajectories in all. scenes: they go round scenes `split`/0 .. `split`/scenes-1.
-        horizon: steps of a trajectory. expert_share: share of trajectories by the scripted expert, in [0, 1].
+        horizon: steps of a trajectory, at most. expert_share: share of trajectories by the scripted expert, in [0, 1].
+        linger: steps that an expert's trajectory goes on once the expert has finished; -1: to the horizon.
         seed: of everything drawn at random. image_size, kinds, family, yaw: see `envs.families.SceneSettings`.
     """
 
@@ -56,6 +57,7 @@ class Plan:
     kinds: tuple[str, ...] = KINDS
     family: str = "tabletop"
     yaw: bool = False
+    linger: int = -1
 
     @property
     def settings(self) -> SceneSettings:
@@ -68,6 +70,8 @@ class Plan:
             raise ValueError(f"episodes and scenes must be at least 1, not {self.episodes} and {self.scenes}")
         if self.horizon < MIN_STEPS:
             raise ValueError(f"horizon must be at least {MIN_STEPS} steps, not {self.horizon}")
+        if self.linger < -1:
+            raise ValueError(f"linger must be at least 0 steps, or -1, not {self.linger}")
         if not 0 <= self.expert_share <= 1:
             raise ValueError(f"expert_share must lie between 0 and 1, not {self.expert_share}")
         if self.split not in SPLITS:
@@ -86,19 +90,23 @@ class Plan:
         return [numbers[i : i + SHARD] for numbers in of_scene for i in range(0, len(numbers), SHARD)]
 
 
-def rollout(world: SceneBatch, policy: Policy, start: np.ndarray, horizon: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """One trajectory in copy 0 of `world` from a start (S,): arrays image, proprio, state (T + 1), action (T)."""
+def rollout(world: SceneBatch, policy: Policy, start: np.ndarray, horizon: int, rng: np.random.Generator, linger: int = -1) -> dict[str, np.ndarray]:
+    """One trajectory in copy 0 of `world` from a start (S,): arrays image, proprio, state (T + 1), action (T); T is `horizon`, or as many steps as `Plan.linger` says."""
     world.reset(start[None])
     state = world.states()[0]
     policy.reset(state, rng)
-    images, states, actions = [world.images()[0]], [state], []
-    for _ in range(horizon):
+    images, states = [world.images()[0]], [state]
+    actions: list[np.ndarray] = []
+    until = horizon
+    while len(actions) < until:
         action = policy.act(state).astype(np.float32)
         world.step(action[None])
         state = world.states()[0]
         images.append(world.images()[0])
         states.append(state)
         actions.append(action)
+        if linger >= 0 and until == horizon and policy.finished:
+            until = min(horizon, max(len(actions) + linger, MIN_STEPS))
     stacked = np.stack(states)
     return {"image": np.stack(images), "proprio": world.proprio_of(stacked), "state": stacked, "action": np.stack(actions)}
 
@@ -117,7 +125,7 @@ def collect_episode(plan: Plan, world: SceneBatch, number: int, tasks: int) -> t
     """
     for attempt in range(ATTEMPTS):
         task, rng = draw(plan, number, tasks, attempt)
-        columns = rollout(world, world.expert(task), world.start_for(task, rng), plan.horizon, rng)
+        columns = rollout(world, world.expert(task), world.start_for(task, rng), plan.horizon, rng, plan.linger)
         if not world.lost()[0]:
             return Episode(**columns, scene=number % plan.scenes, number=number, policy=policy_name(task), thing=task), attempt
     raise ValueError(f"scene {plan.split}/{number % plan.scenes} lost its object in all of {ATTEMPTS} episodes")
@@ -139,13 +147,14 @@ def collect_shard(plan: Plan, folder: Path, numbers: tuple[int, ...]) -> int:
     found = [collect_episode(plan, world, number, tasks) for number in numbers]
     world.close()
     episodes = [episode for episode, _ in found]
-    columns = {name: np.stack([getattr(e, name) for e in episodes]) for name in ("image", "proprio", "state", "action")}
+    columns = {name: np.concatenate([getattr(e, name) for e in episodes]) for name in ("image", "proprio", "state", "action")}
+    steps = np.array([len(e.action) for e in episodes])
     things = np.array([e.thing for e in episodes])
     path = _shard_path(folder, numbers)
     begun = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         with open(begun, "wb") as file:
-            np.savez(file, thing=things, discarded=np.array([n for _, n in found]), **columns)  # type: ignore[arg-type]
+            np.savez(file, thing=things, steps=steps, discarded=np.array([n for _, n in found]), **columns)  # type: ignore[arg-type]
         os.replace(begun, path)
     finally:
         begun.unlink(missing_ok=True)
@@ -154,24 +163,31 @@ def collect_shard(plan: Plan, folder: Path, numbers: tuple[int, ...]) -> int:
 
 def discarded(plan: Plan, folder: Path) -> int:
     """How many episodes the finished shards left out because a thing left the table."""
-    total = 0
-    for numbers in plan.shards():
-        with np.load(_shard_path(folder, numbers), allow_pickle=False) as file:
-            total += int(file["discarded"].sum()) if "discarded" in file else 0
-    return total
+    return _sum(plan, folder, "discarded")
+
+
+def _sum(plan: Plan, folder: Path, name: str) -> int:
+    """Of a number that finished shards have for every episode."""
+    return sum(int(_load(folder, numbers, name)[name].sum()) for numbers in plan.shards())
+
+
+def _load(folder: Path, numbers: tuple[int, ...], *names: str) -> dict[str, np.ndarray]:
+    """Arrays of a finished shard. Raises ValueError if it cannot be read."""
+    path = _shard_path(folder, numbers)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names}
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise ValueError(f"shard {path} cannot be read ({error}); delete it to collect it again") from error
 
 
 def read_shard(plan: Plan, folder: Path, numbers: tuple[int, ...]) -> Iterator[Episode]:
     """The episodes of a finished shard. Raises ValueError if it cannot be read."""
-    path = _shard_path(folder, numbers)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            columns = {name: file[name] for name in ("image", "proprio", "state", "action", "thing")}
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise ValueError(f"shard {path} cannot be read ({error}); delete it to collect it again") from error
-    things = columns.pop("thing")
+    columns = _load(folder, numbers, "image", "proprio", "state", "action", "thing", "steps")
+    things, ends = columns.pop("thing"), columns.pop("steps").cumsum()
+    parts = {name: np.split(column, ends[:-1] if name == "action" else (ends + np.arange(1, len(ends) + 1))[:-1]) for name, column in columns.items()}
     for i, number in enumerate(numbers):
-        arrays, thing = {name: column[i] for name, column in columns.items()}, int(things[i])
+        arrays, thing = {name: part[i] for name, part in parts.items()}, int(things[i])
         yield Episode(**arrays, scene=number % plan.scenes, number=number, policy=policy_name(thing), thing=thing)
 
 
@@ -277,7 +293,7 @@ def assemble(plan: Plan, folder: Path, progress: Callable[[int], None]) -> Colum
     own = {name: given[name] for name in family.own}
     spec.kwargs.update(scene=plan.split, image_size=plan.image_size, scenes=plan.scenes, **own)
     columns = write_both(
-        episodes(), folder / "minari", folder / "columns", count=plan.episodes, rows=plan.episodes * (plan.horizon + 1),
+        episodes(), folder / "minari", folder / "columns", count=plan.episodes, rows=_sum(plan, shards, "steps") + plan.episodes,
         split=plan.split, meta={**given, "discarded": discarded(plan, shards)}, env_spec=spec,
         description=f"Scripted and random trajectories of {family.description}.",
     )  # fmt: skip

@@ -57,6 +57,11 @@ class StagedExpert:
         self._now: Callable[[np.ndarray], Aim | None] | None = next(self._aims)
         self._last = Aim(np.array(state[TIP], np.float64))
 
+    @property
+    def finished(self) -> bool:
+        """Whether all stages were over when it last acted."""
+        return self._now is None
+
     def act(self, state: np.ndarray) -> np.ndarray:
         """The next action, (4,) or (5,) in [-1, 1]."""
         state = np.asarray(state, np.float64)

@@ -22,6 +22,11 @@ class Policy(Protocol):
 
     def act(self, state: np.ndarray) -> np.ndarray: ...
 
+    @property
+    def finished(self) -> bool:
+        """Whether it has done what it is for."""
+        ...
+
 
 class OUPolicy:
     """Ornstein-Uhlenbeck random walk over actions (size,), clipped to [-1, 1].
@@ -44,6 +49,11 @@ class OUPolicy:
         """The next action (size,)."""
         self._action = (1 - self.theta) * self._action + self.sigma * self._rng.standard_normal(len(self._action))
         return np.clip(self._action, -1, 1)
+
+    @property
+    def finished(self) -> bool:
+        """Never."""
+        return False
 
 
 def push_waypoints(thing: Thing, q: float, target: float) -> np.ndarray:
@@ -131,6 +141,11 @@ class ScriptedExpert:
         self._points: list[np.ndarray] = []
         self._free_points = 0
         self._drift = OUPolicy(sigma=0.25)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the thing has been moved, as it last saw: it drifts away."""
+        return not self._points
 
     def reset(self, state: np.ndarray, rng: np.random.Generator) -> None:
         """Plans the episode from its first state."""

@@ -70,7 +70,7 @@ def plan_of(config: CollectConfig) -> Plan:
     """What the configuration asks `envs.collect` for. Raises ValueError for values out of range."""
     env = config.env
     horizon = config.horizon or FAMILIES[env.family].horizon
-    return Plan(config.episodes, config.scenes, horizon, config.expert_share, config.seed, config.split, env.image_size, env.kinds, env.family, env.yaw)
+    return Plan(config.episodes, config.scenes, horizon, config.expert_share, config.seed, config.split, env.image_size, env.kinds, env.family, env.yaw, config.linger)
 
 
 def fractions(counts: dict[str, tuple[int, int]]) -> dict[str, float]:
@@ -94,12 +94,18 @@ def film_of(columns: Columns, episode: int) -> NDArray[np.uint8]:
     return np.asarray(columns.image[columns.start[episode] : columns.end[episode]])
 
 
+def held(film: NDArray[np.uint8], length: int) -> NDArray[np.uint8]:
+    """A film that stays at its last picture until it has so many."""
+    return film[np.minimum(np.arange(length), len(film) - 1)]
+
+
 def mosaic(columns: Columns, chosen: dict[str, list[int]]) -> NDArray[np.uint8]:
-    """The chosen episodes playing side by side, a row for each policy: (T + 1, rows * H, columns * W, 3)."""
+    """The chosen episodes playing side by side, a row for each policy: (T + 1, rows * H, columns * W, 3); those that end earlier stay at their last picture."""
     wide = max(len(indices) for indices in chosen.values())
+    longest = max(int(columns.end[e] - columns.start[e]) for indices in chosen.values() for e in indices)
     rows = []
     for indices in chosen.values():
-        films = [film_of(columns, e) for e in indices]
+        films = [held(film_of(columns, e), longest) for e in indices]
         blank = np.full_like(films[0], 255)
         rows.append(np.concatenate([*films, *[blank] * (wide - len(films))], axis=2))
     return np.concatenate(rows, axis=1)
@@ -111,7 +117,7 @@ def report(
     """The page: what was collected, how well the expert did, and trajectories to look at."""
     page = Report("Collected trajectories", f"imagoal collect, split `{config.split}`, seed {config.seed}")
     tiles: list[tuple[str, object, str]] = [
-        ("Trajectories", columns.episodes, f"{columns.meta['horizon']} steps each, {config.scenes} scenes"),
+        ("Trajectories", columns.episodes, f"{lengths(columns)} steps each, {config.scenes} scenes"),
         ("Pictures", len(columns), f"{config.env.image_size} pixels a side"),
         ("Time", f"{seconds:.0f} s", f"{len(columns) / max(seconds, 1e-9):.0f} pictures per second, all included"),
     ]
@@ -137,6 +143,12 @@ def report(
     return page
 
 
+def lengths(columns: Columns) -> str:
+    """`75`, or `12 to 75`."""
+    steps = np.asarray(columns.end) - np.asarray(columns.start) - 1
+    return f"{steps.min()}" if steps.min() == steps.max() else f"{steps.min()} to {steps.max()}"
+
+
 def cell(count: tuple[int, int] | None) -> str:
     """`97% (90 to 99) of 120`."""
     if count is None:
@@ -151,6 +163,6 @@ def command(config: CollectConfig) -> str:
     values = {"kinds": ",".join(env.kinds), "yaw": str(env.yaw).lower()}
     own = "".join(f" env.{name}={values[name]}" for name in FAMILIES[env.family].own)
     return (
-        f"imagoal collect episodes={config.episodes} scenes={config.scenes} split={config.split} horizon={config.horizon} "
+        f"imagoal collect episodes={config.episodes} scenes={config.scenes} split={config.split} horizon={config.horizon} linger={config.linger} "
         f"expert_share={config.expert_share} env={env.family} env.image_size={env.image_size}{own} seed={config.seed}"
     )

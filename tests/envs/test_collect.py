@@ -140,6 +140,22 @@ def test_a_longer_collection_begins_with_the_shorter_one() -> None:
         assert abs(np.mean(experts) - share) < 0.02 and abs(np.mean(experts[:10]) - share) < 0.2
 
 
+@pytest.mark.parametrize("family", ["tabletop", "desk"])
+def test_trajectories_end_some_steps_after_the_expert_has_finished(tmp_path: Path, family: str) -> None:
+    """They are the beginnings of those that go on to the horizon, and what was to be done is done; random ones have all steps."""
+    whole, cut = (collect(Plan(8, 2, 75, 0.5, family=family, linger=linger), tmp_path / str(linger), 1) for linger in (-1, 4))
+    steps = (cut.end - cut.start - 1).tolist()
+    plan = Plan(8, 2, 75, 0.5, family=family)
+    by_expert = [plan.by_expert(number) for shard in plan.shards() for number in shard]
+    assert all(10 < n < 75 if expert else n == 75 for n, expert in zip(steps, by_expert, strict=True)) and len(set(steps)) > 2
+    for e, n in enumerate(steps):
+        begun, all_of = cut.start[e], whole.start[e]
+        for name in ("image", "state", "proprio"):
+            assert np.array_equal(getattr(cut, name)[begun : begun + n + 1], getattr(whole, name)[all_of : all_of + n + 1])
+        assert np.array_equal(cut.action[begun : begun + n], whole.action[all_of : all_of + n])
+    assert outcomes(plan, cut)["expert"]["all"] == (4, 4)
+
+
 def test_every_episode_is_in_one_shard_of_its_scene() -> None:
     plan = Plan(1000, 7)
     shards = plan.shards()
@@ -168,6 +184,7 @@ def test_outcomes_count_the_experts_thing() -> None:
         ({"episodes": 0}, "at least 1"),
         ({"horizon": 1}, "horizon must be at least 2"),
         ({"expert_share": 1.5}, "between 0 and 1"),
+        ({"linger": -2}, "linger must be at least 0"),
         ({"split": "test"}, "split must be one of"),
         ({"kinds": ("block",)}, "at least two different kinds"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,14 @@ def test_a_run_and_going_on_with_it(tmp_path: Path) -> None:
     (run / "result.json").unlink()  # killed before the end: everything is there already
     assert main(["collect", f"run={run}", "resume=true"]) == 0
     assert json.loads((run / "result.json").read_text())["expert_success"] == result["expert_success"]
+
+
+def test_trajectories_of_different_lengths(tmp_path: Path) -> None:
+    run = tmp_path / "data"
+    assert collect_in(run, "horizon=30", "linger=2") == 0
+    result = json.loads((run / "result.json").read_text())
+    assert 6 * 3 < result["frames"] < 6 * 31
+    assert re.search(r"\d+ to 30 steps each", (run / "report.html").read_text())
 
 
 @pytest.mark.parametrize(
