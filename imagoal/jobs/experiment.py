@@ -83,6 +83,8 @@ def unit(metric: str) -> str:
         return NUMBERS[metric][1]
     if "seconds" in metric:
         return "s"
+    if ".distance." in metric:  # of one thing
+        return "m"
     last = metric.rsplit(".", 1)[-1]
     return {"final_distance": "m", "start_distance": "m", "solved_at": "steps", "return": "", "score": ""}.get(last, "" if last.endswith("loss") else "fraction")
 
