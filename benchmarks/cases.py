@@ -341,13 +341,14 @@ def planner_full() -> Iterator[Case]:
         return float(counter.get_total_flops())
 
     def share(precision: str) -> Callable[[float], float]:
-        small = flops(plan(1, 16, "32")) * 1024 / 16  # each sample is as much work
+        few, more = flops(plan(1, 16, "32")), flops(plan(1, 32, "32"))
+        needed = few + (more - few) / 16 * (1024 - 16)  # each sample is as much work, beside what they share
         kind = torch.bfloat16 if precision == "bf16" else torch.float32
         a, b = torch.randn(1024, 1024).to(kind), torch.randn(1024, 1024).to(kind)
 
         def measure(seconds: float) -> float:
             per_second = rate(2.0 * 1024**3, lambda: a @ b)(seconds)
-            return small / per_second / latency(plan(1, 1024, precision))(seconds)
+            return needed / per_second / latency(plan(1, 1024, precision))(seconds)
 
         return measure
 
