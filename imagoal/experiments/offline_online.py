@@ -32,7 +32,8 @@ from imagoal.stages import stages
 from imagoal.stats import iqm, iqm_interval
 
 PUSHER = "imagoal/VisualPusherState-v0"
-SHORT = ("agent.hidden=128", "agent.target_rate=0.02", "agent.learning_rate=0.001")  # quick agents: values travel far in few updates
+SHORT = ("agent.hidden=128", "agent.learning_rate=0.001")
+QUICK = ("agent.target_rate=0.02",)  # of agents with values: they travel far in few updates
 MAZE = ("goals=states", "goals.reward.kind=sparse", "goals.reward.epsilon=0.45", "goals.done_on_reach=true")
 DENSE = ("goals=states", "goals.reward.kind=dense", "goals.reward.scale=5")
 SPARSE = ("goals=stored",)
@@ -105,6 +106,13 @@ def data_of(task: str, folder: Path, seed: int) -> Path:
 
 
 # ---------------------------------------------------------------- runs
+def told(task: str, name: str) -> list[str]:
+    """What pretraining of an agent on a task is told, beside its data."""
+    asked, agent = TASKS[task], COMPARED[task][name]
+    words = [f"env={asked['env']}", *asked["goals"], *SHORT, *(() if name == "bc" else QUICK), *agent, f"horizon={asked['horizon']}"]
+    return words + list(UNCLAMPED.get(agent[0], ()) if task == "pushing" else ())  # its rewards go below -1
+
+
 def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dict[str, float]]:
     """Every agent on every task: pretraining, then practice."""
     common = [f"experiment={config.name}", f"seed={seed}", f"device={config.device}", f"evaluation_episodes={config.episodes}"]
@@ -112,8 +120,7 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
     for task, name in PAIRS:
         asked, run = TASKS[task], folder / f"{task}-{name}"
         nothing = name.endswith("from_nothing")
-        words = [f"env={asked['env']}", *asked["goals"], *SHORT, *COMPARED[task][name], f"horizon={asked['horizon']}", *common]
-        words += UNCLAMPED.get(COMPARED[task][name][0], ()) if task == "pushing" else ()  # its rewards go below -1
+        words = [*told(task, name), *common]
         words += ["updates=0"] if nothing else [f"data={data_of(task, folder, seed)}"]
         before.append(("pretrain", run / "pretrain", words))
         more = ["practised_share=1"] if nothing else []

@@ -63,3 +63,9 @@ def test_one_agent_through_it(tmp_path, monkeypatch):
     assert {"pushing.success_before", "pushing.success_after", "pushing.success_stochastic_after", "pushing.steps"} <= set(result["variants"]["bc"])
     assert result["variants"]["data"]["pushing.transitions"]["per_seed"] == [400, 400] and set(result["iqm"]) == {"bc", "sac_from_nothing"}
     assert (tmp_path / "offline_online.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("task", "name"), offline_online.PAIRS)
+def test_every_agent_knows_what_it_is_told(task, name):
+    config = load("pretrain", ["data=-", *offline_online.told(task, name)])
+    assert config.agent.hidden == 128 and config.horizon == offline_online.TASKS[task]["horizon"]
