@@ -9,7 +9,7 @@ from imagoal.disk import write_atomic
 from imagoal.errors import UserError
 
 HEADER = "# Results\n\nWritten by `make docs` from the files in `benchmarks/results/`; do not edit. Intervals are 95%.\n"
-WIDE = 6  # more variants than this are rows, not columns
+WIDE = 6  # so many variants are columns, whatever the number of metrics
 NEEDED = ("experiment", "command", "commit", "machine", "seeds", "wall_clock_s", "variants")
 
 
@@ -43,7 +43,7 @@ def section(result: dict[str, Any], path: Path) -> str:
         f"{len(seeds)} seed{'s' * (len(seeds) != 1)}, {duration(result['wall_clock_s'])}.\n"
     )
     units = {m: next(values[m].get("unit", "") for values in variants.values() if m in values) for m in metrics}
-    if len(variants) > WIDE:
+    if len(variants) > max(WIDE, len(metrics)):
         lines.append(f"| variant | {' | '.join(f'{m}, {units[m]}' if units[m] else m for m in metrics)} |")
         lines.append(f"| --- |{' ---: |' * len(metrics)}")
         lines += [f"| {name} | {' | '.join(cell(values[m]) if m in values else '' for m in metrics)} |" for name, values in variants.items()]

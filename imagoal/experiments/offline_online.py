@@ -164,7 +164,7 @@ def aggregate(of_agent: dict[str, Any]) -> dict[str, list[float]]:
 
 
 def figure(result: dict[str, Any]) -> bytes:
-    """A panel for each task: success against steps, offline updates below 0."""
+    """A panel for each task: success against steps, offline updates below 0; seeds are thin, their mean is not."""
     names = list(result["curves"])
     with matplotlib.rc_context(STYLE):
         drawing = Figure(figsize=(4.4 * len(TASKS), 3.4), layout="constrained")
@@ -174,7 +174,7 @@ def figure(result: dict[str, Any]) -> bytes:
             if found := result["curves"][name].get(task):
                 fewest = min(map(len, found["steps"]))
                 steps = np.mean([s[:fewest] for s in found["steps"]], 0)
-                learning_curve(axes, steps / 1000, np.array([v[:fewest] for v in found[asked["metric"]]]), name.replace("_", " "), COLOURS[names.index(name)])
+                learning_curve(axes, steps / 1000, np.array([v[:fewest] for v in found[asked["metric"]]]), name.replace("_", " "), COLOURS[names.index(name)], "none")
         axes.axvline(0, color="grey", linewidth=0.8, linestyle=":")
         axes.set(xlabel="thousand updates offline (below 0), steps online", ylabel=asked["metric"], ylim=(-0.03, 1.03))
         axes.set_title(task.replace("_", " "), fontsize=11)

@@ -86,7 +86,7 @@ def unit(metric: str) -> str:
     if ".distance." in metric:  # of one thing
         return "m"
     last = metric.rsplit(".", 1)[-1]
-    return {"final_distance": "m", "start_distance": "m", "solved_at": "steps", "return": "", "score": ""}.get(last, "" if last.endswith("loss") else "fraction")
+    return {"final_distance": "m", "start_distance": "m", "solved_at": "steps", "steps": "steps", "transitions": "", "return": "", "score": ""}.get(last, "" if last.endswith("loss") else "fraction")
 
 
 def as_result(config: ExperimentConfig, seeds: Seeds, seconds: float, numbers: Sequence[int], earlier: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -105,8 +105,10 @@ def as_result(config: ExperimentConfig, seeds: Seeds, seconds: float, numbers: S
 
 
 def metric(values: Sequence[float], unit: str) -> dict[str, Any]:
-    """One metric over seeds. A single seed has no interval."""
+    """One metric over seeds. A single seed has no interval; that of shares ends at 0 and 1, where they do."""
     ci = [float(end) for end in t_interval(values)] if len(values) > 1 else None
+    if ci and unit == "fraction" and 0.0 <= min(values) and max(values) <= 1.0:
+        ci = [min(max(end, 0.0), 1.0) for end in ci]
     return {"unit": unit, "per_seed": list(values), "mean": sum(values) / len(values), "ci95": ci}
 
 

@@ -17,7 +17,7 @@ def test_results_of_runs_become_metrics_of_variants():
                         ("pusher", "rig"): {"final_distance": 0.1, "objects_1.success": 0.5}})  # fmt: skip
     assert found == {"rig": {"reacher.final_distance": 0.02, "reacher.solved_at": 900.0, "reacher.seconds.updates": 3.0, "reacher.solved": 1.0,
                              "pusher.final_distance": 0.1, "pusher.objects_1.success": 0.5, "pusher.solved": 0.0}}  # fmt: skip
-    assert [unit(m) for m in ("reacher.final_distance", "reacher.solved_at", "reacher.seconds.updates", "pusher.distance.puck", "reacher.success")] == ["m", "steps", "s", "m", "fraction"]
+    assert [unit(m) for m in ("reacher.final_distance", "reacher.solved_at", "reacher.seconds.updates", "pusher.distance.puck", "reacher.success", "maze.steps", "maze.transitions")] == ["m", "steps", "s", "m", "fraction", "steps", ""]
 
 
 def test_curves_count_exploration_and_keep_every_seed(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from imagoal.errors import UserError
+from imagoal.jobs.experiment import metric
 from imagoal.results import duration, page
 
 RESULT = {
@@ -50,3 +51,10 @@ def test_many_variants_are_rows_and_every_figure_is_shown(tmp_path: Path) -> Non
     text = page(tmp_path)
     assert "| variant | psnr, dB |" in text and "| model_3 | 23 |" in text and "| none |  |" in text
     assert "see.png" in text and "see_samples.png" in text and "seen.png" not in text
+
+
+def test_intervals_of_shares_end_where_shares_do() -> None:
+    assert metric([0.9, 1.0, 1.0], "fraction")["ci95"][1] == 1.0
+    assert metric([0.0, 0.1, 0.0], "fraction")["ci95"][0] == 0.0
+    assert metric([0.9, 1.0, 1.0], "m")["ci95"][1] > 1.0
+    assert metric([-0.4, 0.5, 1.0], "fraction")["ci95"][0] < -0.4  # no share: it goes below 0
