@@ -43,9 +43,9 @@ class AgentConfig:
     policy_layers: int = 2
     """hidden layers of the policy"""
     encoder: str = "mlp"
-    """mlp | difference (goal - latent, and the hand) | conv (spatial latents)"""
+    """mlp | difference (goal - latent, and the hand) | conv (spatial latents) | attention (places in them where goal and latent differ)"""
     channels: int = 32
-    """of the conv encoder's first layer"""
+    """of the conv and attention encoders' first layer"""
     max_grad_norm: float = 0.0
     """clip gradients to this norm; 0: not"""
 

@@ -10,6 +10,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 GridShape = tuple[int, int, int]
+FREQUENCIES = (1.0, 2.0, 4.0)  # of `waved`, radians per (standardised) unit
+WAVED = 1 + 2 * len(FREQUENCIES)  # numbers it makes of one
+
+
+def waved(numbers: Float[Tensor, "B n"]) -> list[Tensor]:
+    """The numbers, and sine and cosine of them at three frequencies: a fine sense of place, not lost beside many other inputs."""
+    return [numbers, *(wave(frequency * numbers) for frequency in FREQUENCIES for wave in (torch.sin, torch.cos))]
+
+
+def check_grid(encoder: str, obs_dim: int, goal_dim: int, shape: GridShape, what: str = "grid_shape") -> None:
+    """Raises ValueError where a latent of this shape does not have goal_dim numbers, or an observation has fewer."""
+    if math.prod(shape) != goal_dim or obs_dim < goal_dim:
+        raise ValueError(f"{encoder} encoder: {what} {tuple(shape)} does not fit goal_dim {goal_dim}, obs_dim {obs_dim}")
 
 
 class FlatTrunk(nn.Module):
@@ -27,23 +40,19 @@ class DifferenceTrunk(nn.Module):
     """[goal - latent, proprio, waves of the proprio]: what must change, and a fine sense of place.
 
     The latent itself is left out: it tells scenes and episodes apart, so that an agent taught by few trajectories of each scene
-    learns them by heart and never looks at the goal (docs/learning.md). Two numbers of proprioception become 2 + 12 (sine and
-    cosine at three frequencies), not lost beside hundreds of latent numbers.
+    learns them by heart and never looks at the goal (docs/learning.md). Proprio is `waved`.
     Raises ValueError where obs is not [latent | proprio] with the goal's latent.
     """
-
-    FREQUENCIES = (1.0, 2.0, 4.0)  # radians per (standardised) unit of proprio
 
     def __init__(self, obs_dim: int, goal_dim: int):
         super().__init__()
         if obs_dim < goal_dim:
             raise ValueError(f"difference encoder: obs_dim {obs_dim} is smaller than goal_dim {goal_dim}")
-        self.features = goal_dim + (obs_dim - goal_dim) * (1 + 2 * len(self.FREQUENCIES))
+        self.features = goal_dim + (obs_dim - goal_dim) * WAVED
 
     def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "B f"]:
         latent, proprio = obs[:, : goal.shape[1]], obs[:, goal.shape[1] :]
-        waves = [wave(frequency * proprio) for frequency in self.FREQUENCIES for wave in (torch.sin, torch.cos)]
-        return torch.cat([goal - latent, proprio, *waves], 1)
+        return torch.cat([goal - latent, *waved(proprio)], 1)
 
 
 class ConvTrunk(nn.Module):
@@ -56,10 +65,7 @@ class ConvTrunk(nn.Module):
 
     def __init__(self, obs_dim: int, goal_dim: int, grid_shape: GridShape, channels: int):
         super().__init__()
-        if math.prod(grid_shape) != goal_dim or obs_dim < goal_dim:
-            raise ValueError(
-                f"conv encoder: grid_shape {tuple(grid_shape)} does not fit goal_dim {goal_dim}, obs_dim {obs_dim}"
-            )
+        check_grid("conv", obs_dim, goal_dim, grid_shape)
         self.grid_shape = tuple(grid_shape)
         stride = 2 if min(grid_shape[1:]) >= 8 else 1
         self.first = nn.Conv2d(3 * grid_shape[0], channels, 3, stride, padding=1)
@@ -76,6 +82,49 @@ class ConvTrunk(nn.Module):
         return torch.cat([x.permute(0, 2, 3, 1).flatten(1), proprio], 1)
 
 
+class AttentionTrunk(nn.Module):
+    """Where things are: heads that attend to cells of the spatial latents, first to those in which goal and observation differ.
+
+    Two 3 x 3 convolutions over [latent, goal - latent, whether the cell changes]; of them `HEADS` maps of logits and `VALUES` maps of values. A head's
+    features are the mean of cell coordinates in [-1, 1] and of the values under its softmax, and its logsumexp. So a place found in one scene is found in
+    others, where an MLP over all cells learns each cell anew (docs/desk.md). Proprio follows, `waved`.
+
+    Args: grid_shape (c, h, w) of the flattened "(c h w)" goal latent; obs is [latent | proprio]; channels of both convolutions.
+    Raises ValueError where the grid does not have goal_dim numbers.
+    Source: spatial soft-argmax (Finn et al. 2016; Levine et al. 2016), with logits that begin at the change.
+    """
+
+    places: Tensor
+    HEADS, VALUES = 16, 4
+    BEGIN = 4.0  # logit of a cell that changes, before learning
+
+    def __init__(self, obs_dim: int, goal_dim: int, grid_shape: GridShape, channels: int):
+        super().__init__()
+        check_grid("attention", obs_dim, goal_dim, grid_shape)
+        self.grid_shape = tuple(grid_shape)
+        self.first = nn.Conv2d(2 * grid_shape[0] + 1, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.maps = nn.Conv2d(channels, self.HEADS + self.VALUES, 1)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.change = nn.Parameter(torch.full((self.HEADS, 1), self.BEGIN))
+        rows, columns = torch.meshgrid(*(torch.linspace(-1, 1, side) for side in grid_shape[1:]), indexing="ij")
+        self.register_buffer("places", torch.stack([columns.flatten(), rows.flatten()], 1), persistent=False)  # (cells, 2)
+        self.features = self.HEADS * (self.VALUES + 3) + (obs_dim - goal_dim) * WAVED
+
+    def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "B f"]:
+        latent, proprio = obs[:, : goal.shape[1]], obs[:, goal.shape[1] :]
+        difference = (goal - latent).unflatten(1, self.grid_shape)
+        changed = torch.linalg.vector_norm(difference, dim=1, keepdim=True).tanh()  # (B, 1, h, w)
+        x = torch.cat([latent.unflatten(1, self.grid_shape), difference, changed], 1)
+        x = F.relu(self.first(x.contiguous(memory_format=torch.channels_last)))
+        maps = self.maps(F.relu(self.second(x))).flatten(2).float()  # (B, heads + values, cells)
+        logits = torch.addcmul(3.0 * maps[:, : self.HEADS], self.change, changed.flatten(2))
+        values = torch.cat([maps[:, self.HEADS :].transpose(1, 2), self.places.expand(len(x), -1, -1)], 2)
+        found = torch.bmm(logits.softmax(2), values).flatten(1)
+        strength = logits.logsumexp(2) - math.log(logits.shape[2])
+        return torch.cat([found, strength, *waved(proprio)], 1)
+
+
 class PixelTrunk(nn.Module):
     """Three strided convolutions over the pictures of observation and goal, stacked on channels, then proprio (RIG's VAE, k5s3 k3s2 k3s2).
 
@@ -87,10 +136,7 @@ class PixelTrunk(nn.Module):
 
     def __init__(self, obs_dim: int, goal_dim: int, picture_shape: GridShape, channels: int):
         super().__init__()
-        if math.prod(picture_shape) != goal_dim or obs_dim < goal_dim:
-            raise ValueError(
-                f"pixels encoder: pictures {tuple(picture_shape)} do not fit goal_dim {goal_dim}, obs_dim {obs_dim}"
-            )
+        check_grid("pixels", obs_dim, goal_dim, picture_shape, "a picture of shape")
         if min(picture_shape[1:]) < 23:
             raise ValueError(f"pixels encoder: pictures need sides of at least 23 pixels, got {tuple(picture_shape)}")
         self.picture_shape = tuple(picture_shape)
@@ -127,24 +173,24 @@ class LeadingTrunk(nn.Module):
 
 def make_trunk(
     encoder: str, obs_dim: int, goal_dim: int, grid_shape: GridShape | None, channels: int
-) -> FlatTrunk | DifferenceTrunk | ConvTrunk | PixelTrunk:
-    """The trunk a config names: "mlp", "difference", "conv" or "pixels".
+) -> FlatTrunk | DifferenceTrunk | ConvTrunk | AttentionTrunk | PixelTrunk:
+    """The trunk a config names: "mlp", "difference", "conv", "attention" or "pixels".
 
-    The first two take any latent. "conv" needs grid_shape; "pixels" takes it as the shape (c, h, w) of pictures that are used as
+    The first two take any latent. "conv" and "attention" need grid_shape; "pixels" takes it as the shape (c, h, w) of pictures that are used as
     latents, by default square with three colours. Raises ValueError for another name or a shape that is missing or does not fit.
     """
     if encoder == "mlp":
         return FlatTrunk(obs_dim, goal_dim)
     if encoder == "difference":
         return DifferenceTrunk(obs_dim, goal_dim)
-    if encoder == "conv":
+    if encoder in ("conv", "attention"):
         if grid_shape is None:
-            raise ValueError("encoder conv needs the latent's grid_shape (c, h, w)")
-        return ConvTrunk(obs_dim, goal_dim, grid_shape, channels)
+            raise ValueError(f"encoder {encoder} needs the latent's grid_shape (c, h, w)")
+        return (ConvTrunk if encoder == "conv" else AttentionTrunk)(obs_dim, goal_dim, grid_shape, channels)
     if encoder == "pixels":
         side = math.isqrt(goal_dim // 3)
         return PixelTrunk(obs_dim, goal_dim, grid_shape or (3, side, side), channels)
-    raise ValueError(f"unknown encoder {encoder!r}: choose mlp, difference, conv or pixels")
+    raise ValueError(f"unknown encoder {encoder!r}: choose mlp, difference, conv, attention or pixels")
 
 
 def hidden_widths(hidden: int | Sequence[int], layers: int) -> list[int]:
@@ -229,7 +275,7 @@ def mlp(inputs: int, hidden: int | Sequence[int], layers: int, outputs: int, lay
     return nn.Sequential(*parts, nn.Linear(widths[-1], outputs))
 
 
-Trunk = FlatTrunk | DifferenceTrunk | ConvTrunk | PixelTrunk | LeadingTrunk
+Trunk = FlatTrunk | DifferenceTrunk | ConvTrunk | AttentionTrunk | PixelTrunk | LeadingTrunk
 
 
 class Value(nn.Module):

@@ -44,9 +44,9 @@ class TD3Config:
     layer_norm: bool = False
     """LayerNorm in Q"""
     encoder: str = "mlp"
-    """mlp | difference (goal - latent, and the hand) | conv (spatial latents) | pixels (pictures as latents)"""
+    """mlp | difference (goal - latent, and the hand) | conv (spatial latents) | attention (places in them where goal and latent differ) | pixels (pictures as latents)"""
     channels: int = 16
-    """of the conv and pixels encoders' first layer"""
+    """of the conv, attention and pixels encoders' first layer"""
     max_grad_norm: float = 0.0
     """clip gradients to this norm; 0: not"""
 

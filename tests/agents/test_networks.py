@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from agents.bc import BC, BCConfig
 from agents.iql import IQL, IQLConfig
-from agents.networks import ConvTrunk, Critic, FlatTrunk, StackedMLP, make_trunk
+from agents.networks import AttentionTrunk, ConvTrunk, Critic, FlatTrunk, StackedMLP, make_trunk
 from agents.operations import gaussian_log_prob
 from agents.policies import GaussianPolicy
 from goals.batch import Batch
@@ -53,11 +53,65 @@ def test_the_conv_trunk_is_an_ordinary_convolution() -> None:
     assert torch.allclose(trunk(obs, goal).view(2, 2, 2, 8).permute(0, 3, 1, 2), expected, atol=1e-5)
 
 
+def blank_attention(grid: tuple[int, int, int], proprio: int = 0) -> AttentionTrunk:
+    """Attention whose maps are zero: its logits are of the change alone."""
+    z = math.prod(grid)
+    trunk = AttentionTrunk(z + proprio, z, grid, 4)
+    torch.nn.init.zeros_(trunk.maps.weight)
+    torch.nn.init.zeros_(trunk.maps.bias)  # type: ignore[arg-type]
+    return trunk
+
+
+def test_attention_begins_where_goal_and_latent_differ() -> None:
+    trunk = blank_attention((2, 3, 5), proprio=1)
+    obs, goal = torch.randn(1, 31), torch.zeros(1, 30)
+    goal[:] = obs[:, :30]
+    goal.view(1, 2, 3, 5)[0, :, 2, 1] += 100.0  # the cell in the last row, second column: x = -.5, y = 1
+    features = trunk(obs, goal)
+    assert features.shape == (1, trunk.features) == (1, 16 * 7 + 7)
+    found, strength, proprio = features[0].split([16 * 6, 16, 7])
+    share = math.exp(4) / (math.exp(4) + 14)  # of the softmax over 15 cells; the others' mean place is minus the cell's over 14
+    rest = (1 - share) / 14
+    expected = torch.tensor([0, 0, 0, 0, -0.5 * (share - rest), share - rest])
+    assert torch.allclose(found.view(16, 6), expected.expand(16, 6), atol=1e-5)
+    assert torch.allclose(strength, torch.tensor(math.log((math.exp(4) + 14) / 15)), atol=1e-5)
+    assert torch.equal(proprio[:1], obs[0, 30:]) and torch.allclose(proprio[3:5], torch.stack([(2 * obs[0, 30]).sin(), (2 * obs[0, 30]).cos()]))
+    still = trunk(obs, obs[:, :30])[0, :112]
+    assert torch.allclose(still, torch.zeros(112), atol=1e-6)  # nothing differs: the middle, without strength
+
+
+def test_attention_finds_what_moved_in_places_it_never_saw() -> None:
+    """A linear readout of where the change is, fitted on half of the cells, holds on the others; over the difference of latents it cannot."""
+    grid, z = (3, 8, 8), 192
+    torch.manual_seed(0)
+    attention, flat = blank_attention(grid), make_trunk("difference", z, z, None, 4)
+    cells = torch.arange(64)
+    obs = torch.randn(64, z)
+    goal = obs.clone()
+    goal.view(64, 3, 64)[cells, :, cells] += 3.0
+    where = torch.stack([cells % 8, cells // 8], 1).float()
+    shown = (cells // 8 + cells) % 2 == 0
+    errors = []
+    for trunk in (attention, flat):
+        features = torch.cat([trunk(obs, goal), torch.ones(64, 1)], 1).double()
+        fit = torch.linalg.lstsq(features[shown], where[shown].double(), driver="gelsd").solution
+        errors.append((features[~shown] @ fit - where[~shown]).norm(dim=1).mean())
+    assert errors[0] < 0.2 and errors[1] > 2
+
+
+def test_attention_learns_to_look_elsewhere() -> None:
+    trunk = AttentionTrunk(50, 50, (2, 5, 5), 4)
+    trunk(torch.randn(4, 50), torch.randn(4, 50)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in trunk.parameters())
+
+
 def test_trunks_say_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match=r"grid_shape \(2, 3, 3\) does not fit goal_dim 17"):
         make_trunk("conv", 20, 17, (2, 3, 3), 4)
     with pytest.raises(ValueError, match="needs the latent's grid_shape"):
         make_trunk("conv", 20, 18, None, 4)
+    with pytest.raises(ValueError, match=r"attention encoder: grid_shape \(2, 3, 3\) does not fit goal_dim 18, obs_dim 17"):
+        make_trunk("attention", 17, 18, (2, 3, 3), 4)
     with pytest.raises(ValueError, match="unknown encoder 'cnov'"):
         make_trunk("cnov", 20, 18, None, 4)
 

@@ -200,7 +200,7 @@ def test_agents_without_a_grid_and_an_encoder_that_needs_one() -> None:
     assert isinstance(agent, Agent) and agent.act(torch.zeros(5, 6), torch.zeros(5, 4)).shape == (5, 2)
     with pytest.raises(ValueError, match="encoder conv needs the latent's grid_shape"):
         TD3(TD3Config(encoder="conv"), 6, 4, 2)
-    with pytest.raises(ValueError, match=r"pictures \(3, 1, 1\) do not fit goal_dim 4"):
+    with pytest.raises(ValueError, match=r"a picture of shape \(3, 1, 1\) does not fit goal_dim 4"):
         TD3(TD3Config(encoder="pixels"), 6, 4, 2)
 
 
