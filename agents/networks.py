@@ -114,15 +114,15 @@ class AttentionTrunk(nn.Module):
     def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "B f"]:
         latent, proprio = obs[:, : goal.shape[1]], obs[:, goal.shape[1] :]
         difference = (goal - latent).unflatten(1, self.grid_shape)
-        changed = torch.linalg.vector_norm(difference, dim=1, keepdim=True).tanh()  # (B, 1, h, w)
+        changed = difference.square().sum(1, keepdim=True).sqrt().tanh()  # (B, 1, h, w)
         x = torch.cat([latent.unflatten(1, self.grid_shape), difference, changed], 1)
         x = F.relu(self.first(x.contiguous(memory_format=torch.channels_last)))
         maps = self.maps(F.relu(self.second(x))).flatten(2).float()  # (B, heads + values, cells)
         logits = torch.addcmul(3.0 * maps[:, : self.HEADS], self.change, changed.flatten(2))
         values = torch.cat([maps[:, self.HEADS :].transpose(1, 2), self.places.expand(len(x), -1, -1)], 2)
-        found = torch.bmm(logits.softmax(2), values).flatten(1)
-        strength = logits.logsumexp(2) - math.log(logits.shape[2])
-        return torch.cat([found, strength, *waved(proprio)], 1)
+        strength = logits.logsumexp(2, keepdim=True)
+        found = torch.bmm((logits - strength).exp(), values)  # the softmax
+        return torch.cat([found.flatten(1), strength.flatten(1) - math.log(logits.shape[2]), *waved(proprio)], 1)
 
 
 class PixelTrunk(nn.Module):
