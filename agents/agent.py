@@ -1,15 +1,17 @@
 """What every agent shares: input scaling, visible gradient steps, its own noise, and exact checkpoints."""
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from agents.networks import Critic, GridShape, LeadingTrunk, Trunk, make_trunk
+from agents.operations import polyak
 from agents.policies import GaussianPolicy, Policy
 from goals.batch import Batch, Snippet
 
@@ -48,6 +50,8 @@ class AgentConfig:
     """of the conv and attention encoders' first layer"""
     max_grad_norm: float = 0.0
     """clip gradients to this norm; 0: not"""
+    average_rate: float = 0.0
+    """of a moving average of the policy's weights, which acts in its place; 0: the policy acts itself"""
 
 
 @dataclass
@@ -109,6 +113,12 @@ class Agent(nn.Module):
         self.register_buffer("noise_seed", torch.randint(2**31, ()))
         self._generator: torch.Generator | None = None
         self.build()
+        self.average: Policy | None = None
+        if config.average_rate > 0.0:
+            policy = cast(Any, self.policy)
+            if not any(p.requires_grad for p in policy.parameters()):
+                raise ValueError(f"average_rate={config.average_rate:g}: the policy of {type(self).__name__} has no weights of its own to average; leave it at 0")
+            self.average = copy.deepcopy(policy).requires_grad_(False)
         self.to(device)
         self.optimise()
 
@@ -184,6 +194,9 @@ class Agent(nn.Module):
         if self.max_grad_norm > 0.0:
             nn.utils.clip_grad_norm_(parameters, self.max_grad_norm, foreach=True)
         self.optimizers[name].step()
+        if name == "policy" and self.average is not None:  # at first the plain mean of all weights so far
+            rate = max(self.config.average_rate, 1.0 / (self.step + 1))
+            polyak(cast(Any, self.average).parameters(), cast(Any, self.policy).parameters(), rate)
 
     def noise_like(self, like: Tensor) -> Tensor:
         """Standard normal noise: a function of the agent's seed, the step and the call's place in it, so a resume repeats it."""
@@ -205,7 +218,8 @@ class Agent(nn.Module):
     ) -> Float[Tensor, "B a"]:
         """Actions in [-1, 1]: the policy's best guess or, to explore, a sample of it."""
         obs, goal = self.scaled(obs, goal)
-        return self.policy.sample(obs, goal, generator) if explore else self.policy(obs, goal)
+        policy = self.policy if self.average is None else self.average
+        return policy.sample(obs, goal, generator) if explore else policy(obs, goal)
 
     # ---------------------------------------------------------------- checkpoints
     def checkpoint(self) -> dict[str, Tensor]:

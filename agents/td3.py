@@ -49,6 +49,8 @@ class TD3Config:
     """of the conv, attention and pixels encoders' first layer"""
     max_grad_norm: float = 0.0
     """clip gradients to this norm; 0: not"""
+    average_rate: float = 0.0
+    """of a moving average of the policy's weights, which acts in its place; 0: the policy acts itself"""
 
     def __post_init__(self) -> None:
         if not self.hidden or min(self.hidden) < 1:

@@ -23,7 +23,7 @@ def test_update_returns_finite_scalars_and_moves_every_parameter(name: str, opti
         metrics = agent.update(batch_for(agent, seed))
         assert metrics and all(m.shape == () and torch.isfinite(m) and not m.requires_grad for m in metrics.values())
     for key, parameter in agent.named_parameters():
-        assert torch.equal(parameter, before[key]) != (parameter.requires_grad or key.startswith("target")), key
+        assert torch.equal(parameter, before[key]) != (parameter.requires_grad or key.startswith(("target", "average"))), key
     assert agent.step == 4
 
 
@@ -164,3 +164,31 @@ def test_unknown_variants_are_named(name: str, options: dict, words: str) -> Non
 
 def test_grid_is_the_shape_the_cases_use() -> None:
     assert isinstance(make("bc"), Agent) and GRID[0] * GRID[1] * GRID[2] == GOAL
+
+
+@pytest.mark.parametrize("name", ["bc", "awac", "iql", "sac"])
+def test_the_average_is_of_the_policys_weights_and_acts(name: str) -> None:
+    rate = 0.3
+    agent, plain = make(name, average_rate=rate), make(name)
+    mean = [p.detach().clone() for p in plain.policy.parameters()]
+    for step in range(1, 6):
+        batch = random_batch(seed=step)
+        agent.update(batch)
+        plain.update(batch)
+        share = max(rate, 1 / (step + 1))  # 1/2, 1/3, then .3
+        mean = [m + share * (p.detach() - m) for m, p in zip(mean, plain.policy.parameters(), strict=True)]
+    for m, a, p, q in zip(mean, agent.average.parameters(), agent.policy.parameters(), plain.policy.parameters(), strict=True):
+        assert torch.equal(p, q)  # learning does not see the average
+        assert torch.allclose(a, m, atol=1e-6)
+    obs, goal = torch.randn(3, OBS), torch.randn(3, GOAL)
+    with torch.no_grad():
+        assert torch.equal(agent.act(obs, goal), agent.average(*agent.scaled(obs, goal)))
+    assert not torch.equal(agent.act(obs, goal), plain.act(obs, goal))
+    other = make(name, seed=1, average_rate=rate)
+    other.restore({k: v.clone() for k, v in agent.checkpoint().items()})
+    assert torch.equal(other.act(obs, goal), agent.act(obs, goal))
+
+
+def test_a_policy_without_weights_has_no_average() -> None:
+    with pytest.raises(ValueError, match=r"average_rate=0\.1: the policy of BCQ has no weights of its own"):
+        make("bcq", average_rate=0.1)
