@@ -71,7 +71,7 @@ def ours(name: str, size: int, precision: torch.dtype) -> Callable[[], object]:
     sampler, generator = our_sampler("images"), torch.Generator().manual_seed(0)
 
     def step() -> None:
-        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32, cache_enabled=False):  # as `imagoal.learning.learn`
             agent.update(sampler.draw(size, agent.length, generator))
 
     return step

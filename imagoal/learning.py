@@ -12,11 +12,12 @@ from goals.relabel import Sampler
 def learn(agent: Agent, sampler: Sampler, updates: int, batch_size: int, generator: torch.Generator, precision: str = "32") -> dict[str, Tensor]:
     """So many updates on fresh batches; the metrics of the last ones, 0-d tensors.
 
-    precision: "bf16" multiplies matrices in bfloat16; weights, optimisers, losses and targets stay float32.
+    precision: "bf16" multiplies matrices in bfloat16; weights, optimisers, losses and targets stay float32. Casts of weights are not kept, for
+    the optimisers change them meanwhile.
     """
     metrics: dict[str, Tensor] = {}
     update: Any = agent.update
-    with torch.autocast(generator.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with torch.autocast(generator.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
         for _ in range(updates):
             metrics |= update(sampler.draw(batch_size, agent.length, generator))
     return metrics
