@@ -18,9 +18,10 @@ from envs.desk_simulation import (
     FRONT,
     GRIP,
     HELD,
-    HOME,
     OBJECT,
     QUATERNION,
+    SPREAD,
+    START,
     STATE,
     TABLE,
     TIP,
@@ -135,7 +136,7 @@ def sample_start(scene: DeskScene, rng: np.random.Generator, task: str | None = 
     """A start state (STATE,) float32: drawers open or closed, the object on the table, the gripper open above it all; one from which the task
     can be done, if one is named."""
     state = np.zeros(STATE)
-    state[TIP] = HOME + rng.uniform(-1, 1, 3) * np.array([0.03, 0.08, 0.03]) + np.array([0, 0.13, 0])
+    state[TIP] = START + rng.uniform(-1, 1, 3) * SPREAD
     state[GRIP] = 1
     ends = rng.integers(0, 2, 2)
     if task in ("open_drawer", "close_drawer", "place_in_drawer"):
@@ -153,7 +154,8 @@ def sample_start(scene: DeskScene, rng: np.random.Generator, task: str | None = 
 
 # ---------------------------------------------------------------- experts
 class DeskExpert(StagedExpert):
-    """Does a task in stages: raise, align, lower, then pull, push, press or grasp; then rises and waits. It reads the ground truth.
+    """Does a task in stages: raise, align, lower, then pull, push, press or grasp; then rises, and unless it holds the object goes back to where it began: a
+    goal's picture shows things and not the arm. It reads the ground truth.
 
     Args: scene; task: one of `possible(scene)`; noise: standard deviation of Gaussian noise on every action; yaw: whether actions have one.
     Raises ValueError for a task that the scene does not allow.
@@ -177,6 +179,8 @@ class DeskExpert(StagedExpert):
             if self.task != "grasp":
                 yield from self._put(self._container(), TABLE + 0.095)
         yield lambda state: None if state[TIP][2] > UP - 0.015 else Aim(above(state[TIP]), self.task == "grasp")
+        if self.task != "grasp":
+            yield self._go(START, near=0.03)
 
     def _container(self) -> np.ndarray:
         """The middle (3,) of what the object shall lie in."""

@@ -8,7 +8,21 @@ import numpy as np
 from envs.desk_experts import CLEAR, UP, Aim, Aims, StagedExpert, above
 from envs.desk_kind import DeskKind
 from envs.desk_scenes import TRAVEL, shape_parts
-from envs.desk_simulation import CABINET, DRAWER, GRIP, HELD, OBJECT, QUATERNION, TABLE, TIP, YAW, to_element, to_world
+from envs.desk_simulation import (
+    CABINET,
+    DRAWER,
+    GRIP,
+    HELD,
+    OBJECT,
+    QUATERNION,
+    SPREAD,
+    START,
+    TABLE,
+    TIP,
+    YAW,
+    to_element,
+    to_world,
+)
 from envs.desk_tasks import DRAWER_TOLERANCE, RIM, drawer_middle, in_drawer, task_done
 from envs.ptp_scenes import ROOM, PTPScene, sample_ptp
 from envs.ptp_simulation import CAN, PTP_STATE, PTPSimulation
@@ -21,8 +35,6 @@ TARGETS = {  # what is to be done, in this order
 }
 NAMES = (*SINGLE, *TARGETS)
 NEAR = 0.05  # metres between a thing and where the goal has it
-START = np.array([0.54, 0.0, -0.165])  # metres, where the tip begins, and where experts leave it: behind what the camera shows
-SPREAD = np.array([0.03, 0.10, 0.02])
 TOUCH = 0.033  # metres from the tip to the middle of a can that the closed fingers touch
 PLACED = 0.015  # metres around a place that a start may have the can
 FLOOR, TOP = 0.009, 2 * CABINET[2]  # metres above the table, of a drawer's floor and a cabinet's top

@@ -248,6 +248,20 @@ def test_experts_do_their_tasks_in_training_and_held_out_scenes():
         assert all(np.mean(found) >= 0.85 and len(found) >= 4 for found in done.values()), {k: np.mean(v) for k, v in done.items()}
 
 
+def test_goals_show_things_and_not_the_arm():
+    """What a goal's picture shows below the table's far edge is the same wherever above that edge the arm is; a grasp shows the arm."""
+    world = DeskBatch(FULL, 1)
+    for task in world.tasks:
+        start, goal = world.sample([3], task=task)
+        for states in (start, goal):
+            aside = states.copy()
+            aside[:, TIP] = LOW[0], 0.15, HIGH[2]
+            seen = (world.picture(states) != world.picture(aside)).any(-1)[0]
+            assert seen[:8].sum() < 40  # of 384
+            assert seen[8:].any() == (task == "grasp" and states is goal)
+    world.close()
+
+
 def test_an_expert_says_what_a_scene_lacks():
     name = next(f"train/{n}" for n in range(100) if sample_desk(f"train/{n}").drawer is None)
     with pytest.raises(ValueError, match="does not allow open_drawer: it has"):
