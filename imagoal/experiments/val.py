@@ -19,6 +19,7 @@ from imagoal.evaluation import evaluate
 from imagoal.judging import sampled
 from imagoal.loading import load_model, load_policy, load_prior, open_trajectories, pick_device
 from imagoal.stages import stages
+from vision.images import to_uint8
 
 EYES = ("vision=vqvae_small", "vision.grid=12", "vision.stem=2", "vision.code_dim=5", "vision.foreground_weight=2")
 GOAL_MODELS = {"vae_goals": "vae", "ccvae_goals": "ccvae", "bigan_goals": "bigan", "cbigan_goals": "cbigan"}  # variant -> vision
@@ -81,27 +82,29 @@ def judged_in(run: Path, scene: str, config: ExperimentConfig) -> float:
 
 
 def affordances(folder: Path, seed: int, config: ExperimentConfig) -> dict[str, Affordances]:
-    """How good the goals are that each model imagines for held-out scenes; `true_goals` is what the probe says of experts' outcomes, `other_scene_goals` of pictures of
-    other scenes."""
+    """How good the goals are that each model imagines for held-out scenes; `true_goals` is what the probe says of experts' outcomes, each from its own start,
+    `decoded_goals` of those through the VQ-VAE, `other_scene_goals` of those of another scene."""
     device = pick_device(config.device)
     columns = open_trajectories(str(folder / "data"))
     scene = np.repeat(np.asarray(columns.scene), np.asarray(columns.end) - np.asarray(columns.start))
     probe = fit_probe(np.asarray(columns.image), *targets("train", scene, np.asarray(columns.state)), PROBE_STEPS, seed, device)
     names = [f"held_out/{n}" for n in range(JUDGED)]
     size = SceneSettings().image_size
-    first, true = [], []
+    first, starts, true = [], [], []
     for name in names:
         world = DeskBatch(name, 0, size)
-        start, goals = world.starts([seed])[0], world.sample(np.arange(seed * 1000, seed * 1000 + SAMPLED))[1]
-        first.append(world.picture(start[None])[0])
-        true.append(world.picture(goals))
+        first.append(world.picture(world.starts([seed]))[0])
+        for pictures, states in zip((starts, true), world.sample(np.arange(seed * 1000, seed * 1000 + SAMPLED)), strict=True):
+            pictures.append(world.picture(states))
         world.close()
-    shown = np.stack(first)
-    out = {"true_goals": judge_samples(probe, names, shown, np.stack(true)), "other_scene_goals": judge_samples(probe, names, shown, np.stack([true[i - 1] for i in range(len(true))]))}
+    shown, begun, ended = np.stack(first), np.stack(starts), np.stack(true)
+    out = {"true_goals": judge_samples(probe, names, begun, ended), "other_scene_goals": judge_samples(probe, names, begun, np.roll(ended, 1, 0))}
     policy = load_policy(str(folder / "policy"), device)
     load_prior(policy.pretrain["model"], policy.eyes).attach()
     models = {"val": policy.eyes.model, **{variant: load_model(str(folder / f"model-{variant}"), device) for variant in GOAL_MODELS}}
     with torch.no_grad():
+        through = [to_uint8(policy.eyes.model.decode(policy.eyes.model.encode(torch.from_numpy(p).to(device)))).cpu().numpy() for p in ended]
+        out["decoded_goals"] = judge_samples(probe, names, begun, np.stack(through))
         for variant, model in models.items():
             drawn = np.stack([sampled(model, SAMPLED, picture, seed + i) for i, picture in enumerate(shown)])
             out[variant] = judge_samples(probe, names, shown, drawn)

@@ -41,6 +41,9 @@ def test_a_perfect_reading_shows_its_scene_and_no_other():
         other = found.copy()
         other[0, column] += by
         assert not aff.shows_scene(other, FULL)[0]
+    hidden = found.copy()
+    hidden[0, 3] = 0  # the object does not count
+    assert aff.shows_scene(hidden, FULL)[0]
 
 
 def test_changes_are_told_apart():
@@ -73,4 +76,6 @@ def test_a_probe_reads_pictures_and_judges_samples():
     others = aff.judge_samples(probe, names, np.stack([i[0] for i in images]), np.stack([images[n - 1] for n in range(4)]))
     assert truth.coherent > 0.9 and truth.affords > 0.4 and truth.kinds > 1
     assert still.affords == 0 and others.coherent < 0.1 and others.affords < 0.1
+    pictures = np.stack(images)
+    assert aff.judge_samples(probe, names, pictures, pictures).affords == 0  # each beside itself
     assert set(truth.shares) == {"drawer", "button_drawer", "object"}
