@@ -174,6 +174,8 @@ def assign(tree: dict[str, Any], name: str, value: Any, owner: type[JobConfig], 
     known = {f.name: f for f in dataclasses.fields(owner)}
     if top not in known:
         raise unknown_key(name, top, known, "", help_line)
+    if inside := known[top].metadata.get("inside"):  # `prior.layers` is `vision.prior.layers`
+        path = [inside, *path]
     node = tree
     for part in path:
         if node.get(part) is None:

@@ -30,6 +30,17 @@ def test_a_block_inside_a_group_becomes_its_owners_dataclass() -> None:
     assert name_of("vision", config.vision) == "vqvae"
 
 
+@pytest.mark.parametrize("key", ["prior.temperature", "vision.prior.temperature"])
+def test_such_a_block_is_set_with_its_groups_name_or_without(key: str, tmp_path: Path) -> None:
+    """The group's file sets it too: what is typed wins, and again in a resumed run."""
+    config = load("train", ["data=pictures", "vision=vqvae_small", f"{key}=0.9", f"run={tmp_path}"])
+    assert config.prior.temperature == 0.9 and config.prior.layers == 3
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"job": "train", **to_plain(config)}))
+    resumed = load("train", [f"run={tmp_path}", "resume=true"])
+    assert resumed.prior.temperature == 0.9
+    assert load("train", [f"run={tmp_path}", "resume=true", f"{key}=0.7"]).prior.temperature == 0.7
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
