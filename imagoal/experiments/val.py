@@ -90,7 +90,9 @@ def affordances(folder: Path, seed: int, config: ExperimentConfig) -> dict[str, 
     probe = fit_probe(np.asarray(columns.image), *targets("train", scene, np.asarray(columns.state)), PROBE_STEPS, seed, device)
     names = [f"held_out/{n}" for n in range(JUDGED)]
     size = SceneSettings().image_size
-    first, starts, true = [], [], []
+    first: list[np.ndarray] = []
+    starts: list[np.ndarray] = []
+    true: list[np.ndarray] = []
     for name in names:
         world = DeskBatch(name, 0, size)
         first.append(world.picture(world.starts([seed]))[0])
