@@ -41,6 +41,8 @@ class GridConfig(Protocol):
     @property
     def stem(self) -> int: ...
     @property
+    def local(self) -> bool: ...
+    @property
     def center(self) -> bool: ...
     @property
     def foreground_weight(self) -> float: ...
@@ -67,11 +69,11 @@ def check_grid(owner: str, c: GridConfig) -> None:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv1x1(relu(conv3x3(relu(x))))."""
+    """x + conv1x1(relu(conv3x3(relu(x)))); `kernel` other than 3 replaces the 3x3."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, kernel: int = 3) -> None:
         super().__init__()
-        self.spatial = nn.Conv2d(width, hidden, 3, padding=1)
+        self.spatial = nn.Conv2d(width, hidden, kernel, padding=kernel // 2)
         self.mix = nn.Conv2d(hidden, width, 1)
 
     def forward(self, x: Float[Tensor, "B c h w"]) -> Float[Tensor, "B c h w"]:
@@ -80,15 +82,16 @@ class ResidualBlock(nn.Module):
 
 
 def build_encoder(c: GridConfig) -> nn.Sequential:
-    """Strided convolutions down to the grid, a 3x3, residual blocks, and a 1x1 to `code_dim` channels."""
+    """Strided convolutions down to the grid, a 3x3, residual blocks, and a 1x1 to `code_dim` channels; `local`: none of whose kernels overlap."""
     halvings = (c.image_size // c.grid // c.stem).bit_length() - 1
     width = c.hidden >> halvings
-    layers: list[nn.Module] = [nn.Conv2d(3, width, 2 * c.stem, c.stem, c.stem // 2), nn.ReLU()]
+    over, kernel = (1, 1) if c.local else (2, 3)  # strided kernels in strides; the others
+    layers: list[nn.Module] = [nn.Conv2d(3, width, over * c.stem, c.stem, (over - 1) * c.stem // 2), nn.ReLU()]
     for _ in range(halvings):
-        layers += [nn.Conv2d(width, 2 * width, 4, 2, 1), nn.ReLU()]
+        layers += [nn.Conv2d(width, 2 * width, over * 2, 2, over - 1), nn.ReLU()]
         width *= 2
-    layers += [nn.Conv2d(width, width, 3, padding=1)]
-    layers += [ResidualBlock(width, c.residual_hidden) for _ in range(c.residual_blocks)]
+    layers += [nn.Conv2d(width, width, kernel, padding=kernel // 2)]
+    layers += [ResidualBlock(width, c.residual_hidden, kernel) for _ in range(c.residual_blocks)]
     return nn.Sequential(*layers, nn.ReLU(), nn.Conv2d(width, c.code_dim, 1))
 
 

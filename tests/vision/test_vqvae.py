@@ -184,6 +184,20 @@ def test_a_centred_model_works_on_the_difference_from_the_mean_image():
     torch.testing.assert_close(model.reconstruct(z), plain.reconstruct(z) + model.mean_image)
 
 
+@pytest.mark.parametrize("stem", [2, 4])
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_a_local_code_is_of_its_own_patch_alone(stem, blocks):
+    """Another patch changes the features of its own cell and of no other; with the paper's encoder also of its neighbours."""
+    a = images(1, 32)
+    b = a.clone()
+    b[:, 8:12, 16:20] = 255 - b[:, 8:12, 16:20]  # row 2, column 4 of a grid of 8
+    for local in (True, False):
+        model = tiny(image_size=32, grid=8, stem=stem, residual_blocks=blocks, local=local)
+        with torch.no_grad():
+            changed = (model.features(a) - model.features(b)).abs().amax(1)[0] > 1e-6
+        assert changed[2, 4] and (changed.sum() == 1) == local
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
