@@ -11,6 +11,8 @@ from envs.desk_simulation import BAR, DRAWER, FRONT, GAP, HELD, HIGH, LOW, OBJEC
 
 UP = -0.19  # metres, height of the tip on its way
 CLEAR = 0.026  # metres of the tip above the table where it passes low
+START = np.array([0.54, 0.0, -0.165])  # metres, where the tip begins, and where experts leave it: above the table's far edge, before nothing
+SPREAD = np.array([0.03, 0.10, 0.02])  # metres around it
 
 
 def handle(e: Element, q: float) -> np.ndarray:
@@ -34,6 +36,11 @@ Aims = Iterator[Callable[[np.ndarray], Aim | None]]  # stages: state -> aim, Non
 def above(point: np.ndarray, height: float = UP) -> np.ndarray:
     """The point's place at another height."""
     return np.array([point[0], point[1], height])
+
+
+def start_tip(rng: np.random.Generator) -> np.ndarray:
+    """A place (3,) where the tip begins."""
+    return START + rng.uniform(-1, 1, 3) * SPREAD
 
 
 class StagedExpert:
@@ -83,6 +90,14 @@ class StagedExpert:
         point = np.clip(point, LOW, HIGH)
         return lambda state: None if np.linalg.norm(point - state[TIP]) < near else Aim(point, closed, speed, self._turned)
 
+    def _rise(self, closed: bool = False, short: float = 0.015) -> Callable[[np.ndarray], Aim | None]:
+        """Straight up, until so short of the height of travel."""
+        return lambda state: None if state[TIP][2] > UP - short else Aim(above(state[TIP]), closed)
+
+    def _home(self) -> Callable[[np.ndarray], Aim | None]:
+        """Back to where it began, out of the way of what a goal's picture shows."""
+        return self._go(START, near=0.03)
+
     def _until(
         self, done: Callable[[np.ndarray], Any], aim: Callable[[np.ndarray], np.ndarray], closed: bool = False, speed: float = 1.0, most: int = 30
     ) -> Callable[[np.ndarray], Aim | None]:
@@ -129,7 +144,7 @@ class StagedExpert:
             lambda state: abs(state[OBJECT][2] - state[TIP][2]) < 0.010, lambda state: above(state[OBJECT], max(state[OBJECT][2], state[TIP][2] - sink)), speed=0.6
         )
         yield self._until(lambda state: state[HELD] > 0.5, lambda state: state[OBJECT], closed=True, most=12)
-        yield lambda state: None if state[TIP][2] > UP - 0.02 else Aim(above(state[TIP]), True)
+        yield self._rise(closed=True, short=0.02)
 
     def _put(self, inside: np.ndarray, low: float) -> Aims:
         """Lets the object go over a place (3,), with the tip at a height (metres)."""

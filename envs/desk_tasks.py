@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 
-from envs.desk_experts import UP, Aim, Aims, StagedExpert, above
+from envs.desk_experts import Aims, StagedExpert, above, start_tip
 from envs.desk_kind import DeskKind
 from envs.desk_scenes import TRAVEL, DeskScene, Element, sample_desk
 from envs.desk_simulation import (
@@ -20,8 +20,6 @@ from envs.desk_simulation import (
     HELD,
     OBJECT,
     QUATERNION,
-    SPREAD,
-    START,
     STATE,
     TABLE,
     TIP,
@@ -136,7 +134,7 @@ def sample_start(scene: DeskScene, rng: np.random.Generator, task: str | None = 
     """A start state (STATE,) float32: drawers open or closed, the object on the table, the gripper open above it all; one from which the task
     can be done, if one is named."""
     state = np.zeros(STATE)
-    state[TIP] = START + rng.uniform(-1, 1, 3) * SPREAD
+    state[TIP] = start_tip(rng)
     state[GRIP] = 1
     ends = rng.integers(0, 2, 2)
     if task in ("open_drawer", "close_drawer", "place_in_drawer"):
@@ -168,7 +166,7 @@ class DeskExpert(StagedExpert):
         self.scene, self.task = scene, task
 
     def _stages(self) -> Aims:
-        yield lambda state: None if state[TIP][2] > UP - 0.015 else Aim(above(state[TIP]))
+        yield self._rise()
         if self.task == "press_button":
             yield from self._press()
         elif self.task in ("open_drawer", "close_drawer"):
@@ -178,9 +176,9 @@ class DeskExpert(StagedExpert):
             yield from self._pick()
             if self.task != "grasp":
                 yield from self._put(self._container(), TABLE + 0.095)
-        yield lambda state: None if state[TIP][2] > UP - 0.015 else Aim(above(state[TIP]), self.task == "grasp")
+        yield self._rise(closed=self.task == "grasp")
         if self.task != "grasp":
-            yield self._go(START, near=0.03)
+            yield self._home()
 
     def _container(self) -> np.ndarray:
         """The middle (3,) of what the object shall lie in."""

@@ -5,24 +5,10 @@ Success reads ground truth and is for evaluation only.
 
 import numpy as np
 
-from envs.desk_experts import CLEAR, UP, Aim, Aims, StagedExpert, above
+from envs.desk_experts import CLEAR, Aims, StagedExpert, above, start_tip
 from envs.desk_kind import DeskKind
 from envs.desk_scenes import TRAVEL, shape_parts
-from envs.desk_simulation import (
-    CABINET,
-    DRAWER,
-    GRIP,
-    HELD,
-    OBJECT,
-    QUATERNION,
-    SPREAD,
-    START,
-    TABLE,
-    TIP,
-    YAW,
-    to_element,
-    to_world,
-)
+from envs.desk_simulation import CABINET, DRAWER, GRIP, HELD, OBJECT, QUATERNION, TABLE, TIP, YAW, to_element, to_world
 from envs.desk_tasks import DRAWER_TOLERANCE, RIM, drawer_middle, in_drawer, task_done
 from envs.ptp_scenes import ROOM, PTPScene, sample_ptp
 from envs.ptp_simulation import CAN, PTP_STATE, PTPSimulation
@@ -131,7 +117,7 @@ def sample_start(scene: PTPScene, rng: np.random.Generator, task: str | None = N
     place = 0 if task == "push_then_open" else 1 if task != "push_can" else int(rng.integers(2))
     inside = opened and (task in ("take_out", "take_out_then_close") or (task != "put_in" and bool(rng.integers(2))))
     state = np.zeros(PTP_STATE)
-    state[TIP] = START + rng.uniform(-1, 1, 3) * SPREAD
+    state[TIP] = start_tip(rng)
     state[YAW], state[GRIP] = rng.uniform(-0.3, 0.3), 1
     state[DRAWER] = abs(float(opened) - rng.uniform(0, 0.06))
     yaw = rng.uniform(-np.pi, np.pi)
@@ -164,7 +150,7 @@ class PTPExpert(StagedExpert):
         self.scene, self.task = scene, task
 
     def _stages(self) -> Aims:
-        yield lambda state: None if state[TIP][2] > UP - 0.015 else Aim(above(state[TIP]))
+        yield self._rise()
         e = self.scene.drawer
         self._turned = turned(e.yaw)
         if self.task == "open_drawer":
@@ -175,9 +161,9 @@ class PTPExpert(StagedExpert):
             yield from self._slide()
         else:
             yield from self._carry()
-        yield lambda state: None if state[TIP][2] > UP - 0.015 else Aim(above(state[TIP]))
+        yield self._rise()
         self._turned = 0.0
-        yield self._go(START, near=0.03)
+        yield self._home()
 
     def _slide(self) -> Aims:
         """Pushes the can to its other place with the closed gripper: as it never turns, it goes where the fingers go."""

@@ -37,9 +37,9 @@ class FSQConfig:
     residual_blocks: int = 3
     residual_hidden: int = 64
     stem: int = 2
+    """Stride of the first and last layer: 2 as in the paper's VQ-VAE; 4 is faster on a CPU."""
     local: bool = False
     """Each code is of its own patch of the picture alone, see `VQVAEConfig`."""
-    """Stride of the first and last layer: 2 as in the paper's VQ-VAE; 4 is faster on a CPU."""
     center: bool = False
     """Encode the difference from the data's mean image, and add the mean image to the decoded one."""
     foreground_weight: float = 0.0

@@ -19,7 +19,6 @@ from imagoal.evaluation import evaluate
 from imagoal.judging import sampled
 from imagoal.loading import load_model, load_policy, load_prior, open_trajectories, pick_device
 from imagoal.stages import stages
-from vision.images import to_uint8
 
 EYES = ("vision=vqvae_small", "vision.grid=12", "vision.stem=2", "vision.code_dim=5", "vision.foreground_weight=2", "vision.local=true")
 GOAL_MODELS = {"vae_goals": "vae", "ccvae_goals": "ccvae", "bigan_goals": "bigan", "cbigan_goals": "cbigan"}  # variant -> vision
@@ -90,23 +89,20 @@ def affordances(folder: Path, seed: int, config: ExperimentConfig) -> dict[str, 
     probe = fit_probe(np.asarray(columns.image), *targets("train", scene, np.asarray(columns.state)), PROBE_STEPS, seed, device)
     names = [f"held_out/{n}" for n in range(JUDGED)]
     size = SceneSettings().image_size
-    first: list[np.ndarray] = []
-    starts: list[np.ndarray] = []
-    true: list[np.ndarray] = []
+    seen = []
     for name in names:
         world = DeskBatch(name, 0, size)
-        first.append(world.picture(world.starts([seed]))[0])
-        for pictures, states in zip((starts, true), world.sample(np.arange(seed * 1000, seed * 1000 + SAMPLED)), strict=True):
-            pictures.append(world.picture(states))
+        starts, goals = world.sample(np.arange(seed * 1000, seed * 1000 + SAMPLED))
+        seen.append([world.picture(states) for states in (world.starts([seed]), starts, goals)])
         world.close()
-    shown, begun, ended = np.stack(first), np.stack(starts), np.stack(true)
+    first, begun, ended = (np.stack(pictures) for pictures in zip(*seen, strict=True))
+    shown = first[:, 0]
     out = {"true_goals": judge_samples(probe, names, begun, ended), "other_scene_goals": judge_samples(probe, names, begun, np.roll(ended, 1, 0))}
     policy = load_policy(str(folder / "policy"), device)
+    out["decoded_goals"] = judge_samples(probe, names, begun, np.stack([policy.eyes.pictures(policy.eyes.codes(goals)) for goals in ended]))
     load_prior(policy.pretrain["model"], policy.eyes).attach()
     models = {"val": policy.eyes.model, **{variant: load_model(str(folder / f"model-{variant}"), device) for variant in GOAL_MODELS}}
     with torch.no_grad():
-        through = [to_uint8(policy.eyes.model.decode(policy.eyes.model.encode(torch.from_numpy(p).to(device)))).cpu().numpy() for p in ended]
-        out["decoded_goals"] = judge_samples(probe, names, begun, np.stack(through))
         for variant, model in models.items():
             drawn = np.stack([sampled(model, SAMPLED, picture, seed + i) for i, picture in enumerate(shown)])
             out[variant] = judge_samples(probe, names, shown, drawn)

@@ -9,12 +9,13 @@ pytest.importorskip("pybullet", reason="wheels exist up to Python 3.11")
 
 from envs.collect import Plan, collect_episode
 from envs.desk import Desk, DeskBatch
+from envs.desk_experts import START
 from envs.desk_scenes import HELD_OUT_SHAPES
 from envs.desk_simulation import DRAWER, HIGH, LOW, OBJECT, TIP, TRAVEL, to_world
 from envs.families import FAMILIES, SceneSettings, open_scene
 from envs.ptp_scenes import RADIUS, sample_ptp
 from envs.ptp_simulation import CAN, PTP_STATE, blocks
-from envs.ptp_tasks import SINGLE, START, TARGETS, PTPExpert, clean, done, on_top, sample_start, success
+from envs.ptp_tasks import SINGLE, TARGETS, PTPExpert, clean, done, on_top, sample_start, success
 
 NAME = "train/0"
 REST = np.array([0, 0, 0, 0, -1.0])
