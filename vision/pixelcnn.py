@@ -189,7 +189,8 @@ class ContextMap(nn.Module):
 
 class VectorHead(nn.Module):
     """Logits of codes by their vectors e: features(h) . features(e), less a learned weight times |e - x|^2, x the context's
-    vector at the same cell. The last says "much as it was" for every code at once, also ones this cell never had."""
+    vector at the same cell, and more by a learned number for the code that the context has there. The second says "much as it
+    was" for every code at once, also ones this cell never had; the third "just as it was", which most cells are."""
 
     def __init__(self, width: int, hidden: int, codes: int, channels: int) -> None:
         super().__init__()
@@ -197,6 +198,7 @@ class VectorHead(nn.Module):
         self.features = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
         self.bias = nn.Parameter(torch.zeros(codes))
         self.stay = nn.Linear(hidden, 1)
+        self.copy = nn.Linear(hidden, 1)
 
     def keys(self, vectors: Float[Tensor, "k c"]) -> Float[Tensor, "hidden k"]:
         """What a cell's features are matched with, of all codes."""
@@ -204,13 +206,19 @@ class VectorHead(nn.Module):
         return features.T / features.shape[-1] ** 0.5
 
     def forward(
-        self, h: Float[Tensor, "*b w"], x: Float[Tensor, "*b c"], vectors: Float[Tensor, "k c"], keys: Float[Tensor, "hidden k"]
+        self,
+        h: Float[Tensor, "*b w"],
+        x: Float[Tensor, "*b c"],
+        here: Int[Tensor, "*b"],
+        vectors: Float[Tensor, "k c"],
+        keys: Float[Tensor, "hidden k"],
     ) -> Float[Tensor, "*b k"]:
-        """From a cell's features, the context's vector there, and the vectors of all codes with their `keys`."""
+        """From a cell's features, the context's vector and code there, and the vectors of all codes with their `keys`."""
         f = F.relu(self.hidden(h))
         match = f @ keys + self.bias
         distance = x.square().sum(-1, keepdim=True) - 2 * x @ vectors.T + vectors.square().sum(1)
-        return match - F.softplus(self.stay(f)) * distance
+        logits = match - F.softplus(self.stay(f)) * distance
+        return logits.scatter_add(-1, here[..., None], self.copy(f).to(logits.dtype))
 
 
 class PixelCNN(nn.Module):
@@ -246,7 +254,8 @@ class PixelCNN(nn.Module):
         """Unnormalised log-probabilities of every cell's code given the cells before it."""
         biases, skip = self._condition(context)
         h = self._stacks(F.embedding(codes.long(), self._table()), biases)
-        return self._head(h + skip, self._cells(context), self._keys())
+        cells = self._cells(context)
+        return self._head(h + skip, cells, self._nearest(cells), self._keys())
 
     def _table(self) -> Float[Tensor, "k w"]:
         """The embedding of every code."""
@@ -274,13 +283,22 @@ class PixelCNN(nn.Module):
             return context.new_zeros(len(context), g, g, 0)
         return self._heard(context).view(len(context), -1, g, g).permute(0, 2, 3, 1)
 
+    @torch.no_grad()
+    def _nearest(self, cells: Float[Tensor, "n g g c"]) -> Int[Tensor, "n g g"]:
+        """The code whose vector lies nearest to the context's at every cell; zeros when it does not lie on the grid."""
+        if not self.config.context_blocks:
+            return torch.zeros(cells.shape[:3], dtype=torch.int64, device=cells.device)
+        with torch.autocast(cells.device.type, enabled=False):  # in bfloat16 two codes can lie equally far
+            e = self.vectors
+            return (e.square().sum(1) - 2 * cells.to(e.dtype) @ e.T).argmin(-1)
+
     def _keys(self) -> Tensor | None:
         """What `_head` needs of the codes, the same for every cell."""
         return cast(VectorHead, self.head).keys(self.vectors) if self.config.context_blocks else None
 
-    def _head(self, h: Float[Tensor, "*b w"], x: Float[Tensor, "*b c"], keys: Tensor | None) -> Float[Tensor, "*b k"]:
-        """Logits from the last features, the context's vector at the same cell and `_keys`."""
-        return self.head(h) if keys is None else self.head(h, x, self.vectors, keys)  # type: ignore[no-any-return]
+    def _head(self, h: Float[Tensor, "*b w"], x: Float[Tensor, "*b c"], here: Int[Tensor, "*b"], keys: Tensor | None) -> Float[Tensor, "*b k"]:
+        """Logits from the last features, the context's vector and code at the same cell and `_keys`."""
+        return self.head(h) if keys is None else self.head(h, x, here, self.vectors, keys)  # type: ignore[no-any-return]
 
     def _stacks(self, x: Float[Tensor, "n g g w"], biases: tuple[Tensor, ...]) -> Float[Tensor, "n g g w"]:
         """The last horizontal features of embedded codes."""
@@ -356,6 +374,7 @@ class PixelCNN(nn.Module):
         if self.config.context_blocks:  # else they are the same for all cells
             biases = [bias.contiguous() for bias in biases]
         seen = self._cells(context)
+        here = self._nearest(seen)
         codes = torch.zeros(n, g, g, dtype=torch.int64, device=context.device)
         # What each layer's stacks read, with its padding of r: `above` for the vertical one (all rows, both sides), `left`
         # for the horizontal one (the current row, from the left), with the last layer's features at the end, which have
@@ -374,7 +393,7 @@ class PixelCNN(nn.Module):
                 for i, (layer, m) in enumerate(zip(layers, matrices, strict=True)):
                     into = x + (margins[i + 1] if i + 1 < len(layers) else 0)
                     layer.cell_(left[i][x : x + layer.columns], adds[i][x], m, left[i + 1][into])
-                logits = self._head(left[-1][x] + skip[:, y, x], seen[:, y, x], keys)
+                logits = self._head(left[-1][x] + skip[:, y, x], seen[:, y, x], here[:, y, x], keys)
                 codes[:, y, x] = draw(logits, u[:, y * g + x], temperature)
                 embedded, r = table[codes[:, y, x]], margins[0]
                 left[0][x + r].copy_(embedded)

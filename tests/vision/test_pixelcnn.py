@@ -121,15 +121,46 @@ def test_codes_of_equal_vectors_share_what_is_learned():
 
 
 def test_the_head_weighs_the_distance_to_the_vector_that_is_there():
-    """logits = features(h) . features(e) / sqrt(hidden) + bias - softplus(stay) |e - x|^2, against NumPy."""
+    """logits = features(h) . features(e) / sqrt(hidden) + bias - softplus(stay) |e - x|^2 + copy [e is the code there], against NumPy."""
     torch.manual_seed(0)
     head, h, x, e = VectorHead(4, 8, 5, 3), torch.randn(7, 4), torch.randn(7, 3), torch.randn(5, 3)
     head.bias.data.normal_()
+    here = torch.tensor([0, 4, 2, 2, 1, 3, 0])
     f, k = torch.relu(head.hidden(h)).detach().numpy(), head.features(e).detach().numpy()
     stay = np.log1p(np.exp(head.stay(torch.from_numpy(f)).detach().numpy()))
     distance = ((x.numpy()[:, None] - e.numpy()[None]) ** 2).sum(-1)
     expected = f @ k.T / np.sqrt(8) + head.bias.detach().numpy() - stay * distance
-    np.testing.assert_allclose(head(h, x, e, head.keys(e)).detach(), expected, rtol=1e-4, atol=1e-5)
+    expected += np.eye(5)[here.numpy()] * head.copy(torch.from_numpy(f)).detach().numpy()
+    np.testing.assert_allclose(head(h, x, here, e, head.keys(e)).detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_code_that_is_there_is_the_contexts_own():
+    """Contexts made of code vectors: the nearest code is the one they were made of, in bfloat16 too."""
+    model = small(grid=4, blocks=1, context_dim=48)
+    model.set_codebook(torch.randn(6, 3) * 1e-2 + 1.0)
+    codes = torch.randint(6, (2, 4, 4))
+    cells = model._cells(model.vectors[codes].permute(0, 3, 1, 2).flatten(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model._nearest(cells), codes)
+
+
+def test_a_prior_learns_to_leave_what_never_changes():
+    """Of grids that are the context's own, whatever it is, little is left to be told after some steps, though the codes' vectors nearly agree."""
+    torch.manual_seed(0)
+    model = small(grid=4, blocks=1, context_dim=48)
+    model.set_codebook(torch.randn(6, 3) * 0.03)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+
+    def grids(n):
+        codes = torch.randint(6, (n, 4, 4))
+        return codes, model.vectors[codes].permute(0, 3, 1, 2).flatten(1) / model.config.context_scale
+
+    for _ in range(60):
+        loss, _ = model.loss(*grids(32))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert model.loss(*grids(256))[0] < 0.05
 
 
 def test_a_context_that_is_not_on_the_grid_has_no_map():
