@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from envs.desk_experts import homing
 from envs.desk_kind import DeskKind
 from envs.desk_simulation import GRIP, HIGH, LOW, TIP, YAW, DeskSimulation
 from envs.desk_tasks import DESK
@@ -18,6 +19,7 @@ HORIZON = DESK.horizon  # steps of an episode and of a demonstration
 KINDS: dict[str, DeskKind] = {"desk": DESK, "ptp_desk": PTP_DESK}
 CACHED_WORLDS = 16  # scenes an environment keeps built
 NOISE = 0.1  # standard deviation of an expert's noise on every action
+SHUT, WIDE = 0.1, 0.97  # openings of a gripper that holds something lie between
 TRIES = 10  # starts and actions that an expert is given to show a goal
 _SHOWN: dict[tuple[str, str, int, str, int], tuple[np.ndarray, np.ndarray]] = {}  # (kind, scene, seed, task, changes) -> start and goal: evaluations ask for the same again and again
 
@@ -80,6 +82,14 @@ class DeskBatch:
         if self.yaw:
             parts.append(states[..., YAW : YAW + 1] / (np.pi / 2))
         return np.concatenate([*parts, 2 * states[..., GRIP : GRIP + 1] - 1], -1).astype(np.float32)
+
+    def homing(self, proprio: np.ndarray, ended: np.ndarray) -> np.ndarray:
+        """Actions (n, A) that take the arm out of the picture (`envs.desk_experts.homing`), by what `proprio` says now, and said when the attempt `ended`: a
+        gripper that was neither shut nor fully open then holds something."""
+        opening = (ended[:, -1] + 1) / 2
+        tip = proprio[:, :3] * ((HIGH - LOW) / 2) + (HIGH + LOW) / 2
+        action = homing(tip, (opening > SHUT) & (opening < WIDE))
+        return np.insert(action, 3, 0.0, axis=1) if self.yaw else action
 
     def images(self) -> np.ndarray:
         """(n, size, size, 3) uint8."""

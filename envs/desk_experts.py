@@ -13,6 +13,7 @@ UP = -0.19  # metres, height of the tip on its way
 CLEAR = 0.026  # metres of the tip above the table where it passes low
 START = np.array([0.54, 0.0, -0.165])  # metres, where the tip begins, and where experts leave it: above the table's far edge, before nothing
 SPREAD = np.array([0.03, 0.10, 0.02])  # metres around it
+HOME_STEPS = 18  # in which the tip is there from anywhere
 
 
 def handle(e: Element, q: float) -> np.ndarray:
@@ -41,6 +42,15 @@ def above(point: np.ndarray, height: float = UP) -> np.ndarray:
 def start_tip(rng: np.random.Generator) -> np.ndarray:
     """A place (3,) where the tip begins."""
     return START + rng.uniform(-1, 1, 3) * SPREAD
+
+
+def homing(tip: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Actions (n, 4) in [-1, 1] that lead the tip (n, 3) back above the table's far edge, up first, with the gripper open; or, where it is said (n,) to hold
+    something, stay, as experts do."""
+    low = (tip[:, 2] < UP - 0.015) & (np.linalg.norm((tip - START)[:, :2], axis=1) > 0.03)
+    move = (np.where(low[:, None], np.column_stack([tip[:, :2], np.full(len(tip), UP)]), START) - tip) / STEP
+    move /= np.maximum(np.abs(move).max(1, keepdims=True), 1.0)
+    return np.where(held[:, None], [0.0, 0.0, 0.0, 0.8], np.column_stack([move, np.full(len(tip), -0.8)])).astype(np.float32)
 
 
 class StagedExpert:

@@ -8,6 +8,7 @@ import numpy as np
 
 from envs.desk import KINDS as DESKS
 from envs.desk import DeskBatch, widths
+from envs.desk_experts import HOME_STEPS
 from envs.experts import Policy
 from envs.gate import GATE_HORIZON, PARTS
 from envs.scenes import KINDS, sample_scene
@@ -30,6 +31,10 @@ class SceneBatch(Protocol):
     def proprio_of(self, states: np.ndarray) -> np.ndarray: ...
     def images(self) -> np.ndarray: ...
     def picture(self, states: np.ndarray) -> np.ndarray: ...
+
+    def homing(self, proprio: np.ndarray, ended: np.ndarray) -> np.ndarray:
+        """Actions (n, A), by `proprio` (n, P) now and when an attempt `ended`, that take the robot out of the picture within its family's `homing` steps; zeros where there are none."""
+        ...
 
     def lost(self) -> np.ndarray:
         """Which copies broke, (n,) bool: a thing left the table, or a number is none. What happened in them does not count."""
@@ -88,6 +93,7 @@ class Family:
         open: (scene's name, copies, settings) -> copies of it.
         widths: settings -> numbers of an action, and of what the policy reads beside the picture.
         own: settings that only this family has: keyword arguments of its Gymnasium environment.
+        homing: steps in which the robot leaves the picture after an attempt, as experts do (`SceneBatch.homing`); 0: it stays.
     """
 
     env: str
@@ -99,6 +105,7 @@ class Family:
     open: Callable[[str, int, SceneSettings], SceneBatch]
     widths: Callable[[SceneSettings], tuple[int, int]]
     own: tuple[str, ...] = ()
+    homing: int = 0
 
 
 def _other_end(scene: str, settings: SceneSettings, task: int, first: np.ndarray, last: np.ndarray) -> bool:
@@ -116,7 +123,7 @@ def _desk(kind: str, env: str, description: str, attempt: int) -> Family:
     return Family(
         env, description, rules.horizon, attempt, lambda scene, settings: tuple(rules.tasks(rules.scene(scene))), done,
         lambda scene, n, settings: DeskBatch(scene, n, settings.image_size, settings.yaw, kind), lambda settings: widths(settings.yaw or rules.turns),
-        () if rules.turns else ("yaw",),
+        () if rules.turns else ("yaw",), HOME_STEPS,
     )  # fmt: skip
 
 

@@ -122,6 +122,10 @@ class TabletopBatch:
         """What the policy may read of state vectors (..., S): the hand's position (..., 2) float32 in [-1, 1]."""
         return states[..., :2] / np.float32(HAND_LIMIT)
 
+    def homing(self, proprio: np.ndarray, ended: np.ndarray) -> np.ndarray:
+        """Zeros (n, 2): the hand stays."""
+        return np.zeros((len(proprio), self.action_dim), np.float32)
+
     def images(self) -> np.ndarray:
         """(n, size, size, 3) uint8."""
         pictures = np.empty((self.n, self.image_size, self.image_size, 3), np.uint8)

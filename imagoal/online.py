@@ -172,6 +172,10 @@ def checked(config: PracticeConfig) -> PracticeConfig:
         raise UserError("keep= adds practised episodes of numbers to a dataset: it needs online=true.")
     if config.practised_share > 1 or -1 < config.practised_share < 0:
         raise UserError(f"practised_share={config.practised_share:g} must lie between 0 and 1, or be -1.")
+    if config.least_progress > 1:
+        raise UserError(f"least_progress={config.least_progress:g} must be at most 1, a goal reached exactly.")
+    if config.online and config.least_progress >= 0:
+        raise UserError("least_progress= is of attempts in a scene: leave it out with online=true.")
     if config.online and config.subgoals:
         raise UserError("subgoals= is for pictures: leave it out with online=true.")
     if config.subgoals and config.goal_source == "none":

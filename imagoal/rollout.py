@@ -64,14 +64,16 @@ def roll_out(
     keep_images: bool = False,
     noise: Noise | None = None,
     clock: Clock | None = None,
+    home: int = 0,
 ) -> Rollout:
-    """Runs one episode in every copy of the world.
+    """Runs one episode in every copy of the world: T = `horizon` + `home` steps.
 
     Args:
         agent: None: it does nothing but explore.
         starts: states (n, s) the copies are put in.
         goal: latents (n, z); or a follower of subgoals, one plan per copy.
-        horizon: T, steps.
+        horizon: steps in which the agent acts.
+        home: steps after those, in which the world takes the robot out of the picture, `SceneBatch.homing`.
         explore: whether the agent adds its own noise, drawn from `generator`.
         noise: added to the actions (n, a), which are then clipped to [-1, 1].
         clock: gets the seconds of physics, rendering, encoding and acting.
@@ -91,15 +93,20 @@ def roll_out(
     images, states, proprio, stored, latents = see(None)
     first = images
     seen, drawn, done = [(states, proprio, stored)], [images], []
-    for _ in range(horizon):
+    ended = proprio
+    for t in range(horizon + home):
         aim = goal.goal() if isinstance(goal, SubgoalFollower) else goal
         with part("acting"):
-            if agent is None:
+            if t >= horizon:
+                now = cast(Any, world).proprio()
+                ended = now if t == horizon else ended
+                action = torch.from_numpy(cast(Any, world).homing(now, ended)).to(eyes.device)
+            elif agent is None:
                 action = torch.zeros(len(starts), world.action_dim, device=eyes.device)
             else:
                 obs = torch.cat([latents, torch.from_numpy(proprio).to(eyes.device)], -1) if eyes.proprio else latents
                 action = agent.act(obs, aim, explore, generator)
-            if noise is not None:
+            if noise is not None and t < horizon:
                 action = disturbed(action, noise.step(generator))
         with part("physics"):
             world.step(action.cpu().numpy())

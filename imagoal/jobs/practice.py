@@ -67,6 +67,7 @@ class Gym:
     reward: SparseReward | ChangedCellsReward
     goals: GoalSource
     imagination: Imagination | None  # where attempts go by way of planned subgoals
+    homing: int  # steps after an attempt's own, in which the robot leaves the picture
 
 
 def main(config: PracticeConfig) -> None:
@@ -78,7 +79,8 @@ def main(config: PracticeConfig) -> None:
         online.main(config)
         return
     scenes = scene_settings(pretrain_config(config.policy)["data"])  # refuses what is no policy of pictures before there is a run folder
-    settings = replace(settings, horizon=config.horizon or FAMILIES[scenes.family].attempt)
+    family = FAMILIES[scenes.family]
+    settings = replace(settings, horizon=config.horizon or family.attempt)
     if config.subgoals:
         check_horizon(settings.horizon, config.subgoal_steps)
     if config.task or config.changes > 1:
@@ -130,12 +132,13 @@ def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gy
     eyes = policy.eyes
     seen = world.proprio_dim if eyes.proprio else 0
     planned = open_imagination(config.subgoals, policy, config.planner, prior_material(columns, codes), config.seed, device) if config.subgoals else None
-    replay = Replay(config.episodes * (config.horizon + 1) + 1, eyes.cells, seen, world.action_dim, lookup=eyes.lookup, device=device, aims=planned is not None)
+    homing = FAMILIES[policy.scenes.family].homing if config.home else 0
+    replay = Replay(config.episodes * (config.horizon + homing + 1) + 1, eyes.cells, seen, world.action_dim, lookup=eyes.lookup, device=device, aims=planned is not None)
     practised = HindsightSampler(replay, config.goals.mixture, reward, None, config.goals.done_on_reach)
     sampler = MixedSampler(prior_data, practised, config.practised_share)
     if config.bc_weight >= 0 and hasattr(policy.agent, "set_bc_weight"):
         cast(Any, policy.agent).set_bc_weight(config.bc_weight)
-    return Gym(policy, world, prior_data, replay, sampler, reward, goal_source(config, policy, world, codes, replay, reward), planned)
+    return Gym(policy, world, prior_data, replay, sampler, reward, goal_source(config, policy, world, codes, replay, reward), planned, homing)
 
 
 def judge(config: PracticeConfig, gym: Gym, keep_images: bool = False) -> Evaluation:
@@ -175,7 +178,7 @@ def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluatio
                 shown = r in (1, rounds // 2, rounds) or r % every == 0
                 rollout, goal, aims = attempt(config, gym, r, keep_images=shown)
                 lost = gym.world.lost()
-                values["reached"] = store(gym, rollout, goal, lost, aims)
+                values |= store(config, gym, rollout, goal, lost, aims)
                 if lost.any():
                     values["lost"] = int(lost.sum())
                 if shown:
@@ -210,7 +213,7 @@ def attempt(config: PracticeConfig, gym: Gym, r: int, keep_images: bool) -> tupl
     if gym.imagination:
         way = gym.imagination.follow(gym.imagination.plan(begin.latents, eyes.latents(goal).clone(), generator), config.subgoal_steps)
     gym.policy.agent.eval()
-    rollout = roll_out(gym.world, gym.policy.agent, eyes, starts, way, config.horizon, True, generator, keep_images)
+    rollout = roll_out(gym.world, gym.policy.agent, eyes, starts, way, config.horizon, True, generator, keep_images, home=gym.homing)
     gym.policy.agent.train()
     if isinstance(way, Tensor):
         return rollout, goal, None
@@ -226,23 +229,28 @@ def distances(gym: Gym, rollout: Rollout, goal: Tensor) -> np.ndarray:
     return torch.stack(found, 1).cpu().numpy() / max(gym.policy.threshold, 1e-9)
 
 
-def store(gym: Gym, rollout: Rollout, goal: Tensor, lost: np.ndarray, aims: Tensor | None = None) -> float:
+def store(config: PracticeConfig, gym: Gym, rollout: Rollout, goal: Tensor, lost: np.ndarray, aims: Tensor | None = None) -> dict[str, float]:
     """Adds the attempts to the replay, with what they aimed at in every step (n, T, cells) where that changed, but for those in which a thing left the
-    table; the share of all that came within the reward's threshold of their goal."""
+    table, or too little came of them. Returns the shares of all that came within the reward's threshold of their goal, and, where they are chosen, that were kept."""
     eyes = gym.policy.eyes
     n, steps = rollout.action.shape[:2]
     proprio = rollout.proprio if eyes.proprio else rollout.proprio[..., :0]
+    start, end, aim = (eyes.latents(codes).clone() for codes in (rollout.codes[:, 0], rollout.codes[:, -1], goal))
+    far, left = gym.reward.distance(start, aim), gym.reward.distance(end, aim)
+    kept = ~torch.from_numpy(lost) & ((left <= (1 - config.least_progress) * far).cpu() if config.least_progress >= 0 else True)
     reached = torch.zeros(n, dtype=torch.bool)
     for i in np.flatnonzero(~lost).tolist():
-        gym.replay.add_episode(rollout.codes[i], proprio[i], rollout.action[i], goal=goal[i] if aims is None else aims[i])
         latents = eyes.latents(rollout.codes[i, 1:]).clone()
         reached[i] = gym.reward.reached(latents, eyes.latents(goal[i : i + 1]).expand(steps, -1)).any()
-    return float(reached.float().mean())
+        if kept[i]:
+            gym.replay.add_episode(rollout.codes[i], proprio[i], rollout.action[i], goal=goal[i] if aims is None else aims[i])
+    shares = {"reached": float(reached.float().mean())}
+    return shares | ({"kept": float(kept.float().mean())} if config.least_progress >= 0 else {})
 
 
 def updates(config: PracticeConfig, gym: Gym, r: int, device: torch.device) -> dict[str, Tensor]:
     """The gradient updates of one round; the metrics of the last ones."""
-    sampler = gym.prior_data if config.goal_source == "none" else gym.sampler
+    sampler = gym.sampler if len(gym.replay) else gym.prior_data  # nothing is practised with goal_source=none, and as long as no attempt was kept
     generator = seeded(config.seed, 13, r, device=device)
     return learn(gym.policy.agent, sampler, config.parallel * config.updates_per_episode, config.batch_size, generator, config.precision)
 

@@ -1,5 +1,7 @@
 """The desk: scenes, the arm, drawers, the button and the grasp, tasks and their experts, and the Gymnasium environment."""
 
+import itertools
+
 import gymnasium
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ pytest.importorskip("pybullet", reason="wheels exist up to Python 3.11")
 
 from envs import desk_simulation as sim
 from envs.desk import HORIZON, Desk, DeskBatch
+from envs.desk_experts import HOME_STEPS, START
 from envs.desk_scenes import HELD_OUT_SHAPES, SHAPES, sample_desk, shape_parts
 from envs.desk_simulation import (
     BUTTON_DRAWER,
@@ -172,15 +175,18 @@ def test_a_press_sends_the_drawer_to_its_other_end_once(full):
     assert move(0, 12) < 0.02
 
 
-def test_a_grasp_holds_until_the_gripper_opens(full):
-    rng = np.random.default_rng(4)
-    state = start(4, "grasp")
-    full.reset(state)
+def held_state(full: DeskSimulation) -> np.ndarray:
+    """Where an expert ends that grasps."""
+    full.reset(start(4, "grasp"))
     expert = DeskExpert(full.scene, "grasp", noise=0.0)
-    expert.reset(full.state(), rng)
+    expert.reset(full.state(), np.random.default_rng(4))
     for _ in range(HORIZON):
         full.step(expert.act(full.state()))
-    held = full.state()
+    return full.state()
+
+
+def test_a_grasp_holds_until_the_gripper_opens(full):
+    held = held_state(full)
     assert held[HELD] == 1 and lifted(held) and np.linalg.norm(held[OBJECT] - held[TIP]) < 0.03
     full.reset(held)  # a state in which it is held
     for _ in range(10):
@@ -323,3 +329,34 @@ def test_a_task_can_be_asked_for():
     with pytest.raises(ValueError, match="unknown task"):
         Desk(task="juggle")
     env.close()
+
+
+@pytest.mark.parametrize("kind", ["desk", "ptp_desk"])
+def test_an_arm_goes_home_from_anywhere(kind):
+    """Within HOME_STEPS, from the corners of where it can be, low and high; what it passes over stays."""
+    world = DeskBatch("train/0", 8, kind=kind)
+    state = world.starts([3])[0]
+    states = np.repeat(state[None], 8, 0)
+    states[:, TIP] = list(itertools.product(*zip(np.add(LOW, (0, 0, 0.1)), HIGH, strict=True)))
+    states[:, GRIP] = 0.0
+    world.reset(states)
+    ended_with = world.proprio()
+    for _ in range(HOME_STEPS):
+        world.step(world.homing(world.proprio(), ended_with))
+    ended = world.states()
+    assert np.abs(ended[:, TIP] - START).max() < 0.02 and np.all(ended[:, GRIP] > 0.9)
+    rest = [i for i in range(len(state)) if i not in range(5)]  # all but the arm
+    assert np.abs(ended[:, rest] - state[rest]).max() < 0.02  # things begin a little above what they lie on
+    world.close()
+
+
+def test_an_arm_that_holds_something_stays(full):
+    held = held_state(full)
+    world = DeskBatch(FULL, 1)
+    world.reset(held[None])
+    ended_with = world.proprio()
+    for _ in range(HOME_STEPS):
+        world.step(world.homing(world.proprio(), ended_with))
+    ended = world.states()[0]
+    assert ended[HELD] == 1 and np.abs(ended[TIP] - held[TIP]).max() < 0.01
+    world.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 import minari
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("pybullet", reason="wheels exist up to Python 3.11")
 sys.path.insert(0, str(Path(__file__).parent))
@@ -15,10 +16,13 @@ from job_cases import refusal
 from envs.collect import Plan, collect_episode
 from envs.columns import open_columns
 from envs.desk import DeskBatch
+from envs.desk_experts import HOME_STEPS, START
 from envs.desk_scenes import sample_desk
+from envs.desk_simulation import HIGH, LOW
 from envs.desk_tasks import TASKS, possible
 from envs.families import SceneSettings, open_scene
 from envs.ptp_tasks import SINGLE
+from imagoal.loading import load_policy, practised_before
 from imagoal.run import read_metrics
 from imagoal.stages import stage
 
@@ -52,6 +56,20 @@ def test_practice_plan_and_evaluate_by_task(home):
     assert "press_button.success" in judged and "grasp.success" not in judged
     plan = stage("plan", home / "plan", f"policy={home / 'practice'}", f"scene={FULL}", "episodes=2", "generator_steps=2", "horizon=4", "subgoal_steps=2", "threads=1")
     assert {"planned.success", "final_goal_only.success"} <= plan.keys()
+
+
+def test_attempts_end_with_the_arm_at_home(home, monkeypatch):
+    """Of 5 steps, and 18 more of a script; evaluations have none."""
+    monkeypatch.setattr("envs.desk.WIDE", 0.0)  # no gripper counts as holding something
+    words = [f"policy={home / 'policy'}", f"scene={FULL}", "episodes=2", "parallel=2", "horizon=5", "updates_per_episode=1", "batch_size=16", "evaluate_every=0", "threads=1"]
+    lengths, ends = [], []
+    for name, more in (("homing", []), ("staying", ["home=false"])):
+        stage("practice", home / name, *words, *more, "evaluation_episodes=3")
+        (replay,) = practised_before(load_policy(str(home / name), torch.device("cpu")), torch.device("cpu"))
+        lengths.append(len(replay))
+        ends.append(np.stack([replay.proprio[replay.episode_rows(e)][-1, :3] * (HIGH - LOW) / 2 + (HIGH + LOW) / 2 - START for e in range(2)]))
+    assert lengths == [2 * (5 + HOME_STEPS), 2 * 5]
+    assert np.abs(ends[0]).max() < 0.005 < np.abs(ends[1]).max()
 
 
 def test_tasks_that_are_not_there_are_refused(home, capsys):

@@ -2,6 +2,8 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from job_cases import kill_after_checkpoint, refusal, run_job, same_outcome
 
 import envs  # noqa: F401
+from goals.rewards import SparseReward
+from imagoal.jobs.practice import store
 from imagoal.loading import encoded, load_policy, open_trajectories, practised_before, trajectory_replay
+from imagoal.rollout import Rollout
+from imagoal.run import read_metrics
 from imagoal.stages import stage
 from imagoal.subgoals import practised_codes
 from vision import load
@@ -86,6 +92,31 @@ def test_practice_in_a_second_scene_remembers_the_first(home, policy):
     assert replay.episodes == columns.episodes + 16 and len(replay) == len(columns) - columns.episodes + 16 * 25
     assert torch.equal(replay.codes[replay.episode_rows(columns.episodes)], old.codes[old.episode_rows(0)])
     assert torch.equal(replay.episode_goal[columns.episodes], old.episode_goal[0])
+
+
+def test_only_attempts_that_came_nearer_to_their_goal_are_practised():
+    """Starts at 0, goals at 10; outcomes at 2, 4, 6, -6 and, of an attempt that was lost, 10: of the way 20, 40, 60, -60 and 100%."""
+    ends = torch.tensor([2.0, 4.0, 6.0, -6.0, 10.0])
+    codes = torch.stack([torch.zeros(5), torch.full((5,), 10.0), ends], 1)[..., None]  # passing the goal on the way does not count
+    rollout = Rollout(codes, torch.zeros(5, 3, 0), torch.arange(5.0)[:, None, None].expand(5, 2, 1), np.zeros((5, 3, 1)), None)
+    eyes = SimpleNamespace(latents=lambda c: c.float(), proprio=False)
+    for least, expected in ((-1.0, [0, 1, 2, 3]), (0.0, [0, 1, 2]), (0.4, [1, 2]), (1.0, [])):
+        kept: list[int] = []
+        gym: Any
+        config: Any
+        replay = SimpleNamespace(add_episode=lambda codes, proprio, action, goal, kept=kept: kept.append(int(action[0, 0])))
+        gym = SimpleNamespace(policy=SimpleNamespace(eyes=eyes), reward=SparseReward(0.5), replay=replay)
+        config = SimpleNamespace(least_progress=least)
+        shares = store(config, gym, rollout, torch.full((5, 1), 10.0), np.array([False] * 4 + [True]))
+        assert kept == expected
+        assert shares == pytest.approx({"reached": 0.8} | ({"kept": len(expected) / 5} if least >= 0 else {}))
+
+
+def test_practice_of_which_nothing_is_kept_goes_on_with_the_old_data(home, policy):
+    words = [*SMALL, "episodes=8", "parallel=4", "updates_per_episode=2", "evaluation_episodes=2", "evaluate_every=0", "goal_source=other_scenes"]
+    stage("practice", home / "nothing", f"policy={home / 'policy'}", "least_progress=1", *words)
+    assert read_metrics(home / "nothing")["kept"][1:3] == [0.0, 0.0]
+    stage("practice", home / "after_nothing", f"policy={home / 'nothing'}", "scene=held_out/1", *words)
 
 
 @pytest.mark.parametrize("source", ["replay", "oracle", "other_scenes", "model"])
