@@ -3,9 +3,9 @@
 van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders" (eq. 2-4, fig. 2); sizes and the
 conditioning as in VAL (seed 003): 15 layers, width 144, the first a 7x7 mask A without residual, the rest 3x3 mask B.
 
-Two things go beyond VAL, so that the prior holds in scenes it has never seen (`context_blocks`): the condition is a map, as in
+Some things go beyond VAL, so that the prior holds in scenes it has never seen (`context_blocks`): the condition is a map, as in
 section 2.3 (eq. 5), made by a ConvNet from a context that lies on the same grid; and codes are known by their vectors instead
-of their numbers, so that what is learned of one holds for those near it.
+of their numbers, so that what is learned of one holds for those near it. A third is attention (`attention`, vision/attention.py).
 
 A masked convolution is written as a smaller convolution over the part the mask keeps. In row-major order, with k the
 kernel and r = k // 2, a layer's vertical stack sees rows above (mask A: r rows; mask B: the row above and its own, whose
@@ -27,6 +27,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from vision.attention import CellAttention
 from vision.grids import ResidualBlock
 
 
@@ -50,6 +51,8 @@ class PixelCNNConfig:
     """0: the context is a vector, which gives each layer one bias for all cells (VAL). Above: it is the code vectors of a grid,
     "(c h w)"; a ConvNet of this many residual blocks gives each cell its own bias, and codes are embedded and predicted by
     their vectors, see `set_codebook`."""
+    attention: int = 0
+    """Blocks of attention after the layers (needs `context_blocks`): each cell attends to all before it and to the whole context, in 4 heads of `width` / 2."""
     context_scale: float = 1.0
     """The context is multiplied by this, so that it has about unit spread: code vectors are small numbers, and small numbers
     are learned from slowly."""
@@ -66,6 +69,10 @@ class PixelCNNConfig:
             raise ValueError("PixelCNNConfig: every size must be at least 1, context_blocks 0, and codes in 2..32768")
         if self.temperature <= 0:
             raise ValueError(f"PixelCNNConfig: temperature={self.temperature} must be above 0")
+        if self.attention and not self.context_blocks:
+            raise ValueError(f"PixelCNNConfig: attention={self.attention} needs context_blocks, which make the context a map")
+        if self.attention < 0 or (self.attention and self.width % 2):
+            raise ValueError(f"PixelCNNConfig: attention={self.attention} must be at least 0, and width={self.width} even for it")
         if self.context_blocks and self.context_dim % self.grid**2:
             raise ValueError(
                 f"PixelCNNConfig: context_blocks needs a context on the {self.grid}x{self.grid} grid, not {self.context_dim} numbers"
@@ -225,6 +232,7 @@ class PixelCNN(nn.Module):
     """p(codes | context) = prod_i p(code_i | codes before i in row-major order, context)."""
 
     vectors: Tensor
+    attention: CellAttention | None
 
     def __init__(self, config: PixelCNNConfig) -> None:
         super().__init__()
@@ -241,9 +249,11 @@ class PixelCNN(nn.Module):
             self.embed_vector = nn.Sequential(nn.Linear(channels, c.width), nn.ReLU(), nn.Linear(c.width, c.width))
             self.conditions = ContextMap(channels, c.width, c.context_blocks, c.grid, biases + c.width)
             self.head = VectorHead(c.width, c.head, c.codes, channels)
+            self.attention = CellAttention(c.width, c.attention, c.grid**2) if c.attention else None
         else:
             self.conditions = nn.Linear(c.context_dim, biases)
             self.head = nn.Sequential(nn.Linear(c.width, c.head), nn.ReLU(), nn.Linear(c.head, c.codes))
+            self.attention = None
 
     def set_codebook(self, codebook: Float[Tensor, "k c"]) -> None:
         """Say which vectors the codes stand for, once, before training; needed with `context_blocks`, else of no effect."""
@@ -253,9 +263,12 @@ class PixelCNN(nn.Module):
     def logits(self, codes: Int[Tensor, "n g g"], context: Float[Tensor, "n z"]) -> Float[Tensor, "n g g k"]:
         """Unnormalised log-probabilities of every cell's code given the cells before it."""
         biases, skip = self._condition(context)
-        h = self._stacks(F.embedding(codes.long(), self._table()), biases)
+        embedded = F.embedding(codes.long(), self._table())
+        h = self._stacks(embedded, biases) + skip
+        if self.attention is not None:
+            h = self.attention(h.flatten(1, 2), embedded.flatten(1, 2), skip.flatten(1, 2)).view_as(h)
         cells = self._cells(context)
-        return self._head(h + skip, cells, self._nearest(cells), self._keys())
+        return self._head(h, cells, self._nearest(cells), self._keys())
 
     def _table(self) -> Float[Tensor, "k w"]:
         """The embedding of every code."""
@@ -375,6 +388,8 @@ class PixelCNN(nn.Module):
             biases = [bias.contiguous() for bias in biases]
         seen = self._cells(context)
         here = self._nearest(seen)
+        memory = self.attention.remember(skip.flatten(1, 2)) if self.attention is not None else []
+        before: Tensor | None = None  # the embedded code of the cell before
         codes = torch.zeros(n, g, g, dtype=torch.int64, device=context.device)
         # What each layer's stacks read, with its padding of r: `above` for the vertical one (all rows, both sides), `left`
         # for the horizontal one (the current row, from the left), with the last layer's features at the end, which have
@@ -393,9 +408,12 @@ class PixelCNN(nn.Module):
                 for i, (layer, m) in enumerate(zip(layers, matrices, strict=True)):
                     into = x + (margins[i + 1] if i + 1 < len(layers) else 0)
                     layer.cell_(left[i][x : x + layer.columns], adds[i][x], m, left[i + 1][into])
-                logits = self._head(left[-1][x] + skip[:, y, x], seen[:, y, x], here[:, y, x], keys)
+                features = left[-1][x] + skip[:, y, x]
+                if self.attention is not None:
+                    features = self.attention.cell(features, y * g + x, before, memory)
+                logits = self._head(features, seen[:, y, x], here[:, y, x], keys)
                 codes[:, y, x] = draw(logits, u[:, y * g + x], temperature)
-                embedded, r = table[codes[:, y, x]], margins[0]
-                left[0][x + r].copy_(embedded)
-                above[0][y + r, x + r] = embedded
+                before, r = table[codes[:, y, x]], margins[0]
+                left[0][x + r].copy_(before)
+                above[0][y + r, x + r] = before
         return codes

@@ -7,18 +7,22 @@ import numpy as np
 import pytest
 import torch
 
+from vision.attention import attend
 from vision.pixelcnn import PixelCNN, PixelCNNConfig, VectorHead, draw
 from vision.prior import AffordancePrior
 from vision.protocols import LatentPrior
 from vision.vqvae import VQVAE, VQVAEConfig
 
 
-def small(grid: int = 5, codes: int = 6, kernel: int = 7, layers: int = 4, context_dim: int = 7, blocks: int = 0) -> PixelCNN:
+def small(grid: int = 5, codes: int = 6, kernel: int = 7, layers: int = 4, context_dim: int = 7, blocks: int = 0, attention: int = 0) -> PixelCNN:
     torch.manual_seed(0)
     config = PixelCNNConfig(
-        layers=layers, width=8, head=16, codes=codes, grid=grid, context_dim=context_dim, kernel=kernel, context_blocks=blocks
+        layers=layers, width=8, head=16, codes=codes, grid=grid, context_dim=context_dim, kernel=kernel, context_blocks=blocks, attention=attention
     )
     model = PixelCNN(config).eval()
+    for block in model.attention.blocks if model.attention else ():  # which begin as the identity
+        for parameter in block.parameters():
+            parameter.data.add_(0.3 * torch.randn_like(parameter))
     model.set_codebook(torch.randn(codes, context_dim // grid**2))
     return model
 
@@ -50,9 +54,36 @@ def test_contexts_and_the_codebook_are_scaled_alike(blocks):
     assert not torch.allclose(scaled.logits(codes, context), model.logits(codes, context))
 
 
-@pytest.mark.parametrize("blocks", [0, 2])
-def test_probabilities_of_all_grids_sum_to_one(blocks):
-    model = small(grid=2, codes=3, context_dim=8, blocks=blocks).double()
+def test_attention_sees_every_cell_before_and_all_of_the_context():
+    """One layer of kernel 3 sees little; with attention every cell before is seen, none after, and what is far in the context."""
+    model = small(codes=25, kernel=3, layers=1, blocks=1, context_dim=50, attention=1).double()
+    context = torch.randn(1, 50, dtype=torch.float64, requires_grad=True)
+    logits = model.logits(torch.arange(25).view(1, 5, 5), context)
+    for i in range(25):
+        embedded, seen = torch.autograd.grad(logits[0, i // 5, i % 5].square().sum(), (model.embedding.weight, context), retain_graph=True)
+        before = embedded.abs().sum(1) > 0
+        assert before[:i].all() and not before[i:].any()
+        assert (seen.view(2, 25).abs().sum(0) > 0).all()
+
+
+def test_attention_by_hand():
+    """Two keys of which the query prefers the second by ln 3 after division by sqrt(4): weights 1/4 and 3/4; hidden, the first alone."""
+    q, k = torch.tensor([[[[2.0, 0, 0, 0]]]]), torch.tensor([[[[0.0, 0, 0, 0], [torch.log(torch.tensor(3.0)).item(), 0, 0, 0]]]])
+    v = torch.tensor([[[[4.0, 0, 0, 0], [8.0, 0, 0, 0]]]])
+    assert attend(q, k, v)[0, 0, 0, 0].item() == pytest.approx(0.25 * 4 + 0.75 * 8)
+    assert attend(q, k, v, torch.tensor([[0.0, -torch.inf]]))[0, 0, 0, 0].item() == pytest.approx(4)
+
+
+def test_attention_needs_a_map_and_an_even_width():
+    with pytest.raises(ValueError, match="needs context_blocks"):
+        small(attention=1)
+    with pytest.raises(ValueError, match="width=7 even"):
+        PixelCNNConfig(width=7, grid=4, context_dim=48, context_blocks=1, attention=1)
+
+
+@pytest.mark.parametrize(("blocks", "attention"), [(0, 0), (2, 0), (1, 1)])
+def test_probabilities_of_all_grids_sum_to_one(blocks, attention):
+    model = small(grid=2, codes=3, context_dim=8, blocks=blocks, attention=attention).double()
     grids = torch.tensor(list(itertools.product(range(3), repeat=4))).view(-1, 2, 2)
     for context in torch.randn(2, 8, dtype=torch.float64):
         log_p = model.log_prob(grids, context.expand(len(grids), -1))
@@ -90,9 +121,9 @@ def test_cached_sampling_equals_slow_sampling(grid, kernel, layers):
     assert not torch.equal(fast, model.sample_codes(context, uniforms.flip(0)))
 
 
-@pytest.mark.parametrize(("grid", "kernel", "layers", "blocks"), [(2, 3, 1, 1), (4, 5, 3, 2), (6, 5, 3, 3)])
-def test_cached_sampling_equals_slow_sampling_with_a_map_of_the_context(grid, kernel, layers, blocks):
-    model = small(grid=grid, kernel=kernel, layers=layers, blocks=blocks, context_dim=grid * grid * 3)
+@pytest.mark.parametrize(("grid", "kernel", "layers", "blocks", "attention"), [(2, 3, 1, 1, 0), (4, 5, 3, 2, 0), (6, 5, 3, 3, 0), (4, 3, 1, 1, 1), (5, 5, 2, 1, 2)])
+def test_cached_sampling_equals_slow_sampling_with_a_map_of_the_context(grid, kernel, layers, blocks, attention):
+    model = small(grid=grid, kernel=kernel, layers=layers, blocks=blocks, context_dim=grid * grid * 3, attention=attention)
     for parameter in model.parameters():
         parameter.data.mul_(1.7)
     context, uniforms = torch.randn(16, grid * grid * 3), torch.rand(16, grid * grid)
