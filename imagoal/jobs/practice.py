@@ -44,6 +44,7 @@ from imagoal.subgoals import Imagination, check_horizon, codes_of, open_imaginat
 from planning import SubgoalFollower
 
 SHOWN = 6  # attempts in the report
+STILL = 0.06  # of what is read of the robot, about [-1, 1]: nearer than this it is where it was; at the desk about a centimetre
 
 
 @dataclass
@@ -115,6 +116,8 @@ def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gy
     """The policy, its prior data and the scene."""
     policy = load_policy(config.policy, device)
     pretrain = policy.pretrain
+    if config.idle and not policy.eyes.proprio:
+        raise UserError(f"idle={config.idle} is judged by where the robot is, which {config.policy} does not read: pretrain with proprio=true, or leave idle out.")
     with explained("scene"):
         world = open_scene(config.scene, config.parallel, policy.scenes)
     columns = open_trajectories(pretrain["data"])
@@ -243,9 +246,21 @@ def store(config: PracticeConfig, gym: Gym, rollout: Rollout, goal: Tensor, lost
         latents = eyes.latents(rollout.codes[i, 1:]).clone()
         reached[i] = gym.reward.reached(latents, eyes.latents(goal[i : i + 1]).expand(steps, -1)).any()
         if kept[i]:
-            gym.replay.add_episode(rollout.codes[i], proprio[i], rollout.action[i], goal=goal[i] if aims is None else aims[i])
+            if len(rows := busy(proprio[i], config.idle)) < 2:  # it never moved
+                continue
+            gym.replay.add_episode(rollout.codes[i][rows], proprio[i][rows], rollout.action[i][rows[:-1]], goal=goal[i] if aims is None else aims[i][rows[:-1]])
     shares = {"reached": float(reached.float().mean())}
     return shares | ({"kept": float(kept.float().mean())} if config.least_progress >= 0 else {})
+
+
+def busy(proprio: Tensor, idle: int) -> Tensor:
+    """Which rows of an attempt (T + 1, p) are practised, in order: those of which `idle` later the robot is elsewhere, by more than `STILL`, and the last; with
+    `idle` 0 all."""
+    rows = torch.arange(len(proprio))
+    if not idle:
+        return rows
+    later = proprio[(rows + idle).clamp_max(len(proprio) - 1)]
+    return rows[((later - proprio).abs().amax(1) > STILL) | (rows == len(proprio) - 1)]
 
 
 def updates(config: PracticeConfig, gym: Gym, r: int, device: torch.device) -> dict[str, Tensor]:
