@@ -173,7 +173,7 @@ class PracticeConfig(JobConfig):
     episodes: int = key(300, "attempts", minimum=1)
     parallel: int = key(20, "attempts made at once, in copies of the scene", minimum=1)
     horizon: int = key(0, "steps of one attempt (0: the scene's own, 25 on the tabletop and 65 at a desk, or with online=true the environment's; evaluations have those of pretraining)", minimum=0)
-    home: bool = key(True, "at a desk: after the steps of an attempt the arm goes back to where it begins, unless it holds something, so that outcomes show things (a script, by what the arm knows of itself)")
+    home: bool = key(True, "at a desk: after the steps of an attempt the arm goes back to where it begins, unless it holds something, so that outcomes show things (a script, by what the arm knows of itself, which is not practised)")
     least_progress: float = key(-1.0, "leave out of what is practised the attempts whose outcome is not nearer to their goal than their start was, by this share of the way, in latents (negative: keep all)", minimum=-1)
     idle: int = key(0, "leave out of what is practised the steps of which so many later the robot is where it was (0: none): who clones its own waiting waits ever longer. Needs a policy that reads where the robot is", minimum=0)
     updates_per_episode: int = key(-1, "gradient updates after each attempt (-1: 10, or with online=true one for each step)", minimum=-1)

@@ -246,21 +246,21 @@ def store(config: PracticeConfig, gym: Gym, rollout: Rollout, goal: Tensor, lost
         latents = eyes.latents(rollout.codes[i, 1:]).clone()
         reached[i] = gym.reward.reached(latents, eyes.latents(goal[i : i + 1]).expand(steps, -1)).any()
         if kept[i]:
-            if len(rows := busy(proprio[i], config.idle)) < 2:  # it never moved
+            rows = busy(proprio[i, : steps - gym.homing], config.idle)  # what the script does is no practice, but the outcome is seen after it
+            if not len(rows):  # it never moved
                 continue
+            rows = torch.cat([rows, torch.tensor([steps])])
             gym.replay.add_episode(rollout.codes[i][rows], proprio[i][rows], rollout.action[i][rows[:-1]], goal=goal[i] if aims is None else aims[i][rows[:-1]])
     shares = {"reached": float(reached.float().mean())}
     return shares | ({"kept": float(kept.float().mean())} if config.least_progress >= 0 else {})
 
 
 def busy(proprio: Tensor, idle: int) -> Tensor:
-    """Which rows of an attempt (T + 1, p) are practised, in order: those of which `idle` later the robot is elsewhere, by more than `STILL`, and the last; with
-    `idle` 0 all."""
+    """Which steps of an attempt are practised, in order, by what was read of the robot before each (T, p): those of which `idle` later it is elsewhere, by more
+    than `STILL`; with `idle` 0 all."""
     rows = torch.arange(len(proprio))
-    if not idle:
-        return rows
     later = proprio[(rows + idle).clamp_max(len(proprio) - 1)]
-    return rows[((later - proprio).abs().amax(1) > STILL) | (rows == len(proprio) - 1)]
+    return rows[(later - proprio).abs().amax(1) > STILL] if idle else rows
 
 
 def updates(config: PracticeConfig, gym: Gym, r: int, device: torch.device) -> dict[str, Tensor]:
