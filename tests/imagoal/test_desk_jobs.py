@@ -67,7 +67,7 @@ def test_attempts_end_with_the_arm_at_home(home, monkeypatch):
         stage("practice", home / name, *words, *more, "evaluation_episodes=3")
         (replay,) = practised_before(load_policy(str(home / name), torch.device("cpu")), torch.device("cpu"))
         assert len(replay) == 2 * 5
-        ends.append(np.stack([replay.proprio[replay.episode_rows(e)][-1, :3] * (HIGH - LOW) / 2 + (HIGH + LOW) / 2 - START for e in range(2)]))
+        ends.append(np.stack([replay.proprio[replay.episode_rows(e)][-1, :3].numpy() * (HIGH - LOW) / 2 + (HIGH + LOW) / 2 - START for e in range(2)]))
     assert np.abs(ends[0]).max() < 0.005 < np.abs(ends[1]).max()
 
 
