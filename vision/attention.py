@@ -3,7 +3,7 @@ Vaswani et al.'s decoder layer, normalised before instead of after).
 
 Convolutions tell a cell what is near; attention, what is where in the picture so far: an object that was drawn already, or left its place.
 
-Shape suffixes in comments: n samples or batch, t cells, w width of the layers before, d of this stream, a heads, e = d / a.
+Shape suffixes in comments: n samples or batch, t cells, w width of the layers before, d of this stream, a heads, e = d / a, b = n * a.
 """
 
 from typing import NamedTuple, cast
@@ -13,15 +13,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def attend(q: Float[Tensor, "n a s e"], k: Float[Tensor, "n a t e"], v: Float[Tensor, "n a t e"], hidden: Tensor | None = None) -> Float[Tensor, "n a s e"]:
+def attend(q: Float[Tensor, "b s e"], k: Float[Tensor, "b t e"], v: Float[Tensor, "b t e"], hidden: Tensor | None = None) -> Float[Tensor, "b s e"]:
     """softmax(q k' / sqrt(e)) v; `hidden` (s, t) is added first, -inf where s must not see t. In float32 within; as two products of matrices, because torch's own
     attention is six times as slow backwards on a CPU at these sizes."""
-    score = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
-    return (score if hidden is None else score + hidden).softmax(-1).to(v.dtype) @ v
+    score = torch.bmm(q, k.transpose(1, 2)).float() * q.shape[-1] ** -0.5  # of three dimensions: with four, views are copied
+    return torch.bmm((score if hidden is None else score + hidden).softmax(-1).to(v.dtype), v)
 
 
 class Seen(NamedTuple):
-    """What a `Block` remembers while cells are sampled: keys and values of cells so far, and of the context, (n, a, t, e) each."""
+    """What a `Block` remembers while cells are sampled: keys and values of cells so far, and of the context, (b, t, e) each."""
 
     key: Tensor
     value: Tensor
@@ -43,18 +43,18 @@ class Block(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    def split(self, x: Float[Tensor, "n t d"]) -> Float[Tensor, "n a t e"]:
+    def split(self, x: Float[Tensor, "n t d"]) -> Float[Tensor, "b t e"]:
         """Heads apart."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2).flatten(0, 1)
 
-    def join(self, x: Float[Tensor, "n a t e"]) -> Float[Tensor, "n t d"]:
+    def join(self, x: Float[Tensor, "b t e"]) -> Float[Tensor, "n t d"]:
         """Heads beside each other."""
-        return x.transpose(1, 2).flatten(2)
+        return x.unflatten(0, (-1, self.heads)).transpose(1, 2).flatten(2)
 
     def remember(self, context: Float[Tensor, "n t d"], cells: int) -> Seen:
         """An empty memory for so many cells."""
         k, v = (self.split(part) for part in self.context(context).chunk(2, -1))
-        empty = k.new_zeros(*k.shape[:2], cells, k.shape[3])
+        empty = k.new_zeros(k.shape[0], cells, k.shape[2])
         return Seen(empty, empty.clone(), k, v)
 
     def forward(self, x: Float[Tensor, "n t d"], context: Float[Tensor, "n t d"], hidden: Float[Tensor, "t t"]) -> Float[Tensor, "n t d"]:
@@ -66,8 +66,8 @@ class Block(nn.Module):
     def cell(self, x: Float[Tensor, "n 1 d"], i: int, seen: Seen) -> Float[Tensor, "n 1 d"]:
         """Cell i alone, after the cells before it; `seen` then knows it too."""
         q, k, v = (self.split(part) for part in self.own(self.norms[0](x)).chunk(3, -1))
-        seen.key[:, :, i : i + 1], seen.value[:, :, i : i + 1] = k, v
-        return self._rest(x, self.join(attend(q, seen.key[:, :, : i + 1], seen.value[:, :, : i + 1])), seen)
+        seen.key[:, i : i + 1], seen.value[:, i : i + 1] = k, v
+        return self._rest(x, self.join(attend(q, seen.key[:, : i + 1], seen.value[:, : i + 1])), seen)
 
     def _rest(self, x: Float[Tensor, "n s d"], found: Float[Tensor, "n s d"], seen: Seen) -> Float[Tensor, "n s d"]:
         """What comes after the attention to cells so far, which found so much."""

@@ -68,10 +68,10 @@ def test_attention_sees_every_cell_before_and_all_of_the_context():
 
 def test_attention_by_hand():
     """Two keys of which the query prefers the second by ln 3 after division by sqrt(4): weights 1/4 and 3/4; hidden, the first alone."""
-    q, k = torch.tensor([[[[2.0, 0, 0, 0]]]]), torch.tensor([[[[0.0, 0, 0, 0], [torch.log(torch.tensor(3.0)).item(), 0, 0, 0]]]])
-    v = torch.tensor([[[[4.0, 0, 0, 0], [8.0, 0, 0, 0]]]])
-    assert attend(q, k, v)[0, 0, 0, 0].item() == pytest.approx(0.25 * 4 + 0.75 * 8)
-    assert attend(q, k, v, torch.tensor([[0.0, -torch.inf]]))[0, 0, 0, 0].item() == pytest.approx(4)
+    q, k = torch.tensor([[[2.0, 0, 0, 0]]]), torch.tensor([[[0.0, 0, 0, 0], [torch.log(torch.tensor(3.0)).item(), 0, 0, 0]]])
+    v = torch.tensor([[[4.0, 0, 0, 0], [8.0, 0, 0, 0]]])
+    assert attend(q, k, v)[0, 0, 0].item() == pytest.approx(0.25 * 4 + 0.75 * 8)
+    assert attend(q, k, v, torch.tensor([[0.0, -torch.inf]]))[0, 0, 0].item() == pytest.approx(4)
 
 
 def test_attention_needs_a_map_and_an_even_width():
