@@ -53,6 +53,8 @@ class PixelCNNConfig:
     their vectors, see `set_codebook`."""
     attention: int = 0
     """Blocks of attention after the layers (needs `context_blocks`): each cell attends to all before it and to the whole context, in 4 heads of `width` / 2."""
+    copy: bool = False
+    """With `context_blocks`: the code that the context has at a cell gets a learned number more, see `VectorHead`."""
     context_scale: float = 1.0
     """The context is multiplied by this, so that it has about unit spread: code vectors are small numbers, and small numbers
     are learned from slowly."""
@@ -196,16 +198,16 @@ class ContextMap(nn.Module):
 
 class VectorHead(nn.Module):
     """Logits of codes by their vectors e: features(h) . features(e), less a learned weight times |e - x|^2, x the context's
-    vector at the same cell, and more by a learned number for the code that the context has there. The second says "much as it
+    vector at the same cell, and with `copy` more by a learned number for the code that the context has there. The second says "much as it
     was" for every code at once, also ones this cell never had; the third "just as it was", which most cells are."""
 
-    def __init__(self, width: int, hidden: int, codes: int, channels: int) -> None:
+    def __init__(self, width: int, hidden: int, codes: int, channels: int, copy: bool = False) -> None:
         super().__init__()
         self.hidden = nn.Linear(width, hidden)
         self.features = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
         self.bias = nn.Parameter(torch.zeros(codes))
         self.stay = nn.Linear(hidden, 1)
-        self.copy = nn.Linear(hidden, 1)
+        self.copy = nn.Linear(hidden, 1) if copy else None
 
     def keys(self, vectors: Float[Tensor, "k c"]) -> Float[Tensor, "hidden k"]:
         """What a cell's features are matched with, of all codes."""
@@ -225,7 +227,7 @@ class VectorHead(nn.Module):
         match = f @ keys + self.bias
         distance = x.square().sum(-1, keepdim=True) - 2 * x @ vectors.T + vectors.square().sum(1)
         logits = match - F.softplus(self.stay(f)) * distance
-        return logits.scatter_add(-1, here[..., None], self.copy(f).to(logits.dtype))
+        return logits if self.copy is None else logits.scatter_add(-1, here[..., None], self.copy(f).to(logits.dtype))
 
 
 class PixelCNN(nn.Module):
@@ -248,7 +250,7 @@ class PixelCNN(nn.Module):
             nn.init.normal_(self.embedding.weight, std=0.1)  # a code's own part begins small beside what its vector says
             self.embed_vector = nn.Sequential(nn.Linear(channels, c.width), nn.ReLU(), nn.Linear(c.width, c.width))
             self.conditions = ContextMap(channels, c.width, c.context_blocks, c.grid, biases + c.width)
-            self.head = VectorHead(c.width, c.head, c.codes, channels)
+            self.head = VectorHead(c.width, c.head, c.codes, channels, c.copy)
             self.attention = CellAttention(c.width, c.attention, c.grid**2) if c.attention else None
         else:
             self.conditions = nn.Linear(c.context_dim, biases)

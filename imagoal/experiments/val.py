@@ -20,7 +20,7 @@ from imagoal.judging import sampled
 from imagoal.loading import load_model, load_policy, load_prior, open_trajectories, pick_device
 from imagoal.stages import stages
 
-EYES = ("vision=vqvae_small", "vision.grid=12", "vision.stem=2", "vision.code_dim=5", "vision.foreground_weight=2", "vision.local=true", "vision.prior.attention=2")
+EYES = ("vision=vqvae_small", "vision.grid=12", "vision.stem=2", "vision.code_dim=5", "vision.foreground_weight=2", "vision.local=true", "vision.prior.copy=true", "vision.prior.attention=2")
 GOAL_MODELS = {"vae_goals": "vae", "ccvae_goals": "ccvae", "bigan_goals": "bigan", "cbigan_goals": "cbigan"}  # variant -> vision
 SOURCES = {"val": "affordance", **dict.fromkeys(GOAL_MODELS, "model"), "replay_goals": "replay", "other_scene_goals": "other_scenes", "oracle_goals": "oracle", "no_practice": "none"}
 EPISODES, SCENES = 900, 300

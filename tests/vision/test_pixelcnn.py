@@ -17,7 +17,7 @@ from vision.vqvae import VQVAE, VQVAEConfig
 def small(grid: int = 5, codes: int = 6, kernel: int = 7, layers: int = 4, context_dim: int = 7, blocks: int = 0, attention: int = 0) -> PixelCNN:
     torch.manual_seed(0)
     config = PixelCNNConfig(
-        layers=layers, width=8, head=16, codes=codes, grid=grid, context_dim=context_dim, kernel=kernel, context_blocks=blocks, attention=attention
+        layers=layers, width=8, head=16, codes=codes, grid=grid, context_dim=context_dim, kernel=kernel, context_blocks=blocks, attention=attention, copy=blocks > 0
     )
     model = PixelCNN(config).eval()
     for block in model.attention.blocks if model.attention else ():  # which begin as the identity
@@ -154,7 +154,7 @@ def test_codes_of_equal_vectors_share_what_is_learned():
 def test_the_head_weighs_the_distance_to_the_vector_that_is_there():
     """logits = features(h) . features(e) / sqrt(hidden) + bias - softplus(stay) |e - x|^2 + copy [e is the code there], against NumPy."""
     torch.manual_seed(0)
-    head, h, x, e = VectorHead(4, 8, 5, 3), torch.randn(7, 4), torch.randn(7, 3), torch.randn(5, 3)
+    head, h, x, e = VectorHead(4, 8, 5, 3, copy=True), torch.randn(7, 4), torch.randn(7, 3), torch.randn(5, 3)
     head.bias.data.normal_()
     here = torch.tensor([0, 4, 2, 2, 1, 3, 0])
     f, k = torch.relu(head.hidden(h)).detach().numpy(), head.features(e).detach().numpy()
