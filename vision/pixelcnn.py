@@ -71,8 +71,8 @@ class PixelCNNConfig:
             raise ValueError("PixelCNNConfig: every size must be at least 1, context_blocks 0, and codes in 2..32768")
         if self.temperature <= 0:
             raise ValueError(f"PixelCNNConfig: temperature={self.temperature} must be above 0")
-        if self.attention and not self.context_blocks:
-            raise ValueError(f"PixelCNNConfig: attention={self.attention} needs context_blocks, which make the context a map")
+        if (self.attention or self.copy) and not self.context_blocks:
+            raise ValueError(f"PixelCNNConfig: attention={self.attention} and copy={self.copy} need context_blocks, which make the context a map")
         if self.attention < 0 or (self.attention and self.width % 2):
             raise ValueError(f"PixelCNNConfig: attention={self.attention} must be at least 0, and width={self.width} even for it")
         if self.context_blocks and self.context_dim % self.grid**2:
@@ -300,8 +300,8 @@ class PixelCNN(nn.Module):
 
     @torch.no_grad()
     def _nearest(self, cells: Float[Tensor, "n g g c"]) -> Int[Tensor, "n g g"]:
-        """The code whose vector lies nearest to the context's at every cell; zeros when it does not lie on the grid."""
-        if not self.config.context_blocks:
+        """The code whose vector lies nearest to the context's at every cell; zeros where nobody asks (`copy`)."""
+        if not self.config.copy:
             return torch.zeros(cells.shape[:3], dtype=torch.int64, device=cells.device)
         with torch.autocast(cells.device.type, enabled=False):  # in bfloat16 two codes can lie equally far
             e = self.vectors

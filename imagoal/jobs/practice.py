@@ -238,13 +238,15 @@ def store(config: PracticeConfig, gym: Gym, rollout: Rollout, goal: Tensor, lost
     eyes = gym.policy.eyes
     n, steps = rollout.action.shape[:2]
     proprio = rollout.proprio if eyes.proprio else rollout.proprio[..., :0]
-    start, end, aim = (eyes.latents(codes).clone() for codes in (rollout.codes[:, 0], rollout.codes[:, -1], goal))
-    far, left = gym.reward.distance(start, aim), gym.reward.distance(end, aim)
-    kept = ~torch.from_numpy(lost) & ((left <= (1 - config.least_progress) * far).cpu() if config.least_progress >= 0 else True)
+    aim = eyes.latents(goal).clone()
+    kept = ~torch.from_numpy(lost)
+    if config.least_progress >= 0:
+        far, left = (gym.reward.distance(eyes.latents(rollout.codes[:, t]).clone(), aim) for t in (0, -1))
+        kept &= (left <= (1 - config.least_progress) * far).cpu()
     reached = torch.zeros(n, dtype=torch.bool)
     for i in np.flatnonzero(~lost).tolist():
         latents = eyes.latents(rollout.codes[i, 1:]).clone()
-        reached[i] = gym.reward.reached(latents, eyes.latents(goal[i : i + 1]).expand(steps, -1)).any()
+        reached[i] = gym.reward.reached(latents, aim[i : i + 1].expand(steps, -1)).any()
         if kept[i]:
             rows = busy(proprio[i, : steps - gym.homing], config.idle)  # what the script does is no practice, but the outcome is seen after it
             if not len(rows):  # it never moved

@@ -75,8 +75,10 @@ def test_attention_by_hand():
 
 
 def test_attention_needs_a_map_and_an_even_width():
-    with pytest.raises(ValueError, match="needs context_blocks"):
+    with pytest.raises(ValueError, match="need context_blocks"):
         small(attention=1)
+    with pytest.raises(ValueError, match="need context_blocks"):
+        PixelCNNConfig(copy=True)
     with pytest.raises(ValueError, match="width=7 even"):
         PixelCNNConfig(width=7, grid=4, context_dim=48, context_blocks=1, attention=1)
 
