@@ -71,8 +71,7 @@ def by_prior(policy: Policy) -> Callable[[Beginning, int, torch.Generator], Tens
     prior = load_prior(policy.pretrain["model"], policy.eyes)
 
     def imagine(begin: Beginning, k: int, generator: torch.Generator) -> Tensor:
-        contexts = begin.latents.repeat_interleave(k, 0)
-        return prior.sample_codes(len(contexts), contexts, generator=generator).flatten(1)
+        return prior.sample_codes(k * len(begin.latents), begin.latents, generator=generator).flatten(1)
 
     return imagine
 

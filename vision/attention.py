@@ -21,7 +21,7 @@ def attend(q: Float[Tensor, "b s e"], k: Float[Tensor, "b t e"], v: Float[Tensor
 
 
 class Seen(NamedTuple):
-    """What a `Block` remembers while cells are sampled: keys and values of cells so far, and of the context, (b, t, e) each."""
+    """What a `Block` remembers while cells are sampled: keys and values of cells so far, and of the contexts, (b, t, e) each; of these there may be fewer."""
 
     key: Tensor
     value: Tensor
@@ -51,10 +51,10 @@ class Block(nn.Module):
         """Heads beside each other."""
         return x.unflatten(0, (-1, self.heads)).transpose(1, 2).flatten(2)
 
-    def remember(self, context: Float[Tensor, "n t d"], cells: int) -> Seen:
-        """An empty memory for so many cells."""
+    def remember(self, context: Float[Tensor, "c t d"], cells: int, each: int = 1) -> Seen:
+        """An empty memory for so many cells, of as many samples `each` of the contexts."""
         k, v = (self.split(part) for part in self.context(context).chunk(2, -1))
-        empty = k.new_zeros(k.shape[0], cells, k.shape[2])
+        empty = k.new_zeros(each * k.shape[0], cells, k.shape[2])
         return Seen(empty, empty.clone(), k, v)
 
     def forward(self, x: Float[Tensor, "n t d"], context: Float[Tensor, "n t d"], hidden: Float[Tensor, "t t"]) -> Float[Tensor, "n t d"]:
@@ -70,10 +70,11 @@ class Block(nn.Module):
         return self._rest(x, self.join(attend(q, seen.key[:, : i + 1], seen.value[:, : i + 1])), seen)
 
     def _rest(self, x: Float[Tensor, "n s d"], found: Float[Tensor, "n s d"], seen: Seen) -> Float[Tensor, "n s d"]:
-        """What comes after the attention to cells so far, which found so much."""
+        """What comes after the attention to cells so far, which found so much. Samples of one context ask it together."""
         x = x + self.out(found)
-        q = self.split(self.ask(self.norms[1](x)))
-        x = x + self.out_of_context(self.join(attend(q, seen.context_key, seen.context_value)))
+        contexts = len(seen.context_key) // self.heads
+        q = self.split(self.ask(self.norms[1](x)).view(contexts, -1, x.shape[2]))
+        x = x + self.out_of_context(self.join(attend(q, seen.context_key, seen.context_value)).view_as(x))
         return x + self.network(self.norms[2](x))
 
 
@@ -106,10 +107,10 @@ class CellAttention(nn.Module):
         """What blocks attend to in the context."""
         return self.context_norm(self.context(context) + self.place)  # type: ignore[no-any-return]
 
-    def remember(self, context: Float[Tensor, "n t w"]) -> list[Seen]:
-        """The memory of every block before the first cell is sampled."""
+    def remember(self, context: Float[Tensor, "c t w"], each: int = 1) -> list[Seen]:
+        """The memory of every block before the first cell is sampled, of as many samples `each` of the contexts, one context's beside each other."""
         seen = self.contexts(context)
-        return [cast(Block, block).remember(seen, len(self.place)) for block in self.blocks]
+        return [cast(Block, block).remember(seen, len(self.place), each) for block in self.blocks]
 
     def cell(self, features: Float[Tensor, "n w"], i: int, code: Float[Tensor, "n w"] | None, memory: list[Seen]) -> Float[Tensor, "n w"]:
         """Cell i alone, from the embedded code of the cell before it (None: it is the first)."""

@@ -340,9 +340,9 @@ class PixelCNN(nn.Module):
 
     # -- sampling --------------------------------------------------------------------------------------------------
 
-    def _uniforms(self, context: Tensor, uniforms: Tensor | None, generator: Generator | None) -> Tensor:
-        """The given uniforms, checked, or fresh ones (n, g * g) from the generator."""
-        shape = (len(context), self.config.grid**2)
+    def _uniforms(self, context: Tensor, uniforms: Tensor | None, generator: Generator | None, each: int = 1) -> Tensor:
+        """The given uniforms, checked, or fresh ones (each * n, g * g) from the generator."""
+        shape = (each * len(context), self.config.grid**2)
         if uniforms is None:
             return torch.rand(shape, generator=generator, device=context.device)
         if tuple(uniforms.shape) != shape:
@@ -369,28 +369,30 @@ class PixelCNN(nn.Module):
     @torch.no_grad()
     def sample_codes(
         self,
-        context: Float[Tensor, "n z"],
+        context: Float[Tensor, "c z"],
         uniforms: Float[Tensor, "n cells"] | None = None,
         *,
+        each: int = 1,
         generator: Generator | None = None,
         temperature: float = 1.0,
     ) -> Int[Tensor, "n g g"]:
-        """One grid of codes for each context, by cached work: the same codes as `sample_codes_slow` from the same
-        uniforms in [0, 1) (one per cell, row-major; drawn from `generator` when not given).
+        """`each` grids of codes for every context, n = each * c in the contexts' order, by cached work: the same codes as `sample_codes_slow` from contexts so
+        repeated and the same uniforms in [0, 1) (one per cell, row-major; drawn from `generator` when not given).
 
         `temperature` divides the logits: 1 samples the model, lower values favour probable grids.
         """
-        u = self._uniforms(context, uniforms, generator)
-        g, w, n = self.config.grid, self.config.width, len(context)
+        u = self._uniforms(context, uniforms, generator, each)
+        g, w, n = self.config.grid, self.config.width, len(u)
         layers, table, keys = cast(list[GatedLayer], list(self.layers)), self._table(), self._keys()
         margins, matrices = [layer.margin for layer in layers], [layer.matrices() for layer in layers]
         conditions, skip = self._condition(context)
-        biases = [bias.permute(1, 2, 0, 3) for bias in conditions]  # (g, g, n, q)
+        memory = self.attention.remember(skip.flatten(1, 2), each) if self.attention is not None else []
+        seen = self._cells(context)
+        skip, seen, here = (x.repeat_interleave(each, 0) for x in (skip, seen, self._nearest(seen)))
+        biases = [bias.permute(1, 2, 0, 3) for bias in conditions]  # (g, g, c, q)
         if self.config.context_blocks:  # else they are the same for all cells
             biases = [bias.contiguous() for bias in biases]
-        seen = self._cells(context)
-        here = self._nearest(seen)
-        memory = self.attention.remember(skip.flatten(1, 2)) if self.attention is not None else []
+        biases = [bias.repeat_interleave(each, 2) for bias in biases] if each > 1 else biases
         before: Tensor | None = None  # the embedded code of the cell before
         codes = torch.zeros(n, g, g, dtype=torch.int64, device=context.device)
         # What each layer's stacks read, with its padding of r: `above` for the vertical one (all rows, both sides), `left`

@@ -49,26 +49,26 @@ class AffordancePrior(nn.Module):
     def sample_codes(
         self, n: int, context: Float[Tensor, "..."], *, generator: Generator | None = None
     ) -> Int[Tensor, "n g g"]:
-        """Draw `n` grids of codes for one context `(z,)` or `(1, z)`, or for one context each `(n, z)`."""
-        contexts = context.expand(n, -1) if context.dim() == 1 or len(context) == 1 else context
-        if tuple(contexts.shape) != (n, self.model.latent_dim):
+        """Draw `n` grids of codes: as many for each of the contexts `(c, z)` in their order, or all for one, `(z,)`. What a context says is computed once."""
+        contexts = context.view(1, -1) if context.dim() == 1 else context
+        if contexts.dim() != 2 or contexts.shape[1] != self.model.latent_dim or not len(contexts) or n % len(contexts):
             raise ValueError(
                 f"AffordancePrior: {n} samples need a context of shape ({self.model.latent_dim},) or "
-                f"({n}, {self.model.latent_dim}), got {tuple(context.shape)}"
+                f"(c, {self.model.latent_dim}) with c a divisor of {n}, got {tuple(context.shape)}"
             )
-        uniforms = torch.rand(n, self.pixelcnn.config.grid**2, generator=generator, device=context.device)
-        parts = [
-            self.pixelcnn.sample_codes(
-                contexts[i : i + self.chunk], uniforms[i : i + self.chunk], temperature=self.temperature
-            )
-            for i in range(0, n, self.chunk)
-        ]
+        each, cells = n // len(contexts), self.pixelcnn.config.grid**2
+        uniforms = torch.rand(n, cells, generator=generator, device=context.device).view(-1, each, cells)
+        group, of_each = max(1, self.chunk // each), min(each, self.chunk)
+        parts = []
+        for some, u in zip(contexts.split(group), uniforms.split(group), strict=True):
+            for of_these in u.split(of_each, 1):
+                parts.append(self.pixelcnn.sample_codes(some, of_these.flatten(0, 1), each=of_these.shape[1], temperature=self.temperature))
         return torch.cat(parts)
 
     def sample(
         self, n: int, context: Float[Tensor, "..."], *, generator: Generator | None = None
     ) -> Float[Tensor, "n z"]:
-        """Draw `n` flat latents for one context `(z,)` or `(1, z)`, or for one context each `(n, z)`."""
+        """Draw `n` flat latents: as many for each of the contexts `(c, z)` in their order, or all for one, `(z,)`."""
         return self.model.lookup(self.sample_codes(n, context, generator=generator)).detach()
 
     def log_prob(self, z: Float[Tensor, "B z"], context: Float[Tensor, "B z"]) -> Float[Tensor, "B"]:

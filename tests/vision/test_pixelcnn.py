@@ -133,6 +133,8 @@ def test_cached_sampling_equals_slow_sampling_with_a_map_of_the_context(grid, ke
         fast = model.sample_codes(context, uniforms, temperature=temperature)
         assert torch.equal(fast, model.sample_codes_slow(context, uniforms, temperature=temperature))
     assert not torch.equal(fast, model.sample_codes(context.flip(0), uniforms)), "the context matters"
+    several = model.sample_codes(context[:4], uniforms, each=4)
+    assert torch.equal(several, model.sample_codes_slow(context[:4].repeat_interleave(4, 0), uniforms)), "what samples of a context share"
 
 
 def test_a_map_tells_every_cell_what_the_context_has_nearby():
@@ -234,11 +236,13 @@ def test_prior_samples_latents_of_one_scene_or_many():
     assert z.shape == (10, vqvae.latent_dim)
     assert torch.equal(vqvae.lookup(vqvae.quantize(z)), z), "a sample is a quantized latent"
     assert torch.equal(sample(10, contexts[0]), sample(10, contexts[:1].expand(10, -1)))
+    for c in (2, 5):  # more of each than a chunk, and fewer
+        assert torch.equal(sample(10, contexts[:c]), sample(10, contexts[:c].repeat_interleave(10 // c, 0))), "as many for each context, in order"
     codes = prior.sample_codes(10, contexts, generator=torch.Generator().manual_seed(1))
     assert torch.allclose(prior.log_prob(z, contexts), pixelcnn.log_prob(codes, contexts))
     assert prior.temperature == 1 and AffordancePrior(pixelcnn, vqvae, temperature=0.5).temperature == 0.5
     with pytest.raises(ValueError, match="need a context of shape"):
-        prior.sample(3, contexts)
+        prior.sample(13, contexts)
     with pytest.raises(ValueError, match="does not fit"):
         AffordancePrior(small(grid=5), vqvae)
 
