@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 
 def attend(q: Float[Tensor, "b s e"], k: Float[Tensor, "b t e"], v: Float[Tensor, "b t e"], hidden: Tensor | None = None) -> Float[Tensor, "b s e"]:
-    """softmax(q k' / sqrt(e)) v; `hidden` (s, t) is added first, -inf where s must not see t. In float32 within; as two products of matrices, because torch's own
-    attention is six times as slow backwards on a CPU at these sizes."""
-    score = torch.bmm(q, k.transpose(1, 2)).float() * q.shape[-1] ** -0.5  # of three dimensions: with four, views are copied
-    return torch.bmm((score if hidden is None else score + hidden).softmax(-1).to(v.dtype), v)
+    """softmax(q k' / sqrt(e)) v; `hidden` (s, t) is added first, -inf where s must not see t. As two products of matrices, because torch's own attention is six
+    times as slow backwards on a CPU at these sizes; in the dtype of q, as large arrays cost more to convert than to reckon with."""
+    score = torch.bmm(q * q.shape[-1] ** -0.5, k.transpose(1, 2))  # of three dimensions: with four, views are copied
+    with torch.autocast(q.device.type, enabled=False):  # which would make it float32, and back
+        share = (score if hidden is None else score + hidden.to(score.dtype)).softmax(-1)
+    return torch.bmm(share, v)
 
 
 class Seen(NamedTuple):
