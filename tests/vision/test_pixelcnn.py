@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from vision.attention import attend
-from vision.pixelcnn import PixelCNN, PixelCNNConfig, VectorHead, draw
+from vision.code_context import VectorHead
+from vision.pixelcnn import PixelCNN, PixelCNNConfig, draw
 from vision.prior import AffordancePrior
 from vision.protocols import LatentPrior
 from vision.vqvae import VQVAE, VQVAEConfig
