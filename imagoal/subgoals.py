@@ -99,23 +99,24 @@ def prior_material(columns: Columns, codes: Tensor) -> Material:
 
 def material(policy: Policy, columns: Columns, codes: Tensor) -> Material:
     """The prior data, and of a practised policy what it practised, as often: the scene at hand is where the plan must hold."""
-    prior, practised = prior_material(columns, codes), practised_codes(policy)
+    prior, practised = prior_material(columns, codes), practised_material(policy)
     if practised is None:
         return prior
-    n, steps = practised.shape[:2]
-    first = len(codes) + torch.arange(n) * steps
-    repeats = max(1, len(prior.start) // n)
-    start, end = torch.cat([prior.start, *[first] * repeats]), torch.cat([prior.end, *[first + steps] * repeats])
-    return Material(torch.cat([codes, practised.flatten(0, 1).to(codes.dtype)]), start, end)
+    first, repeats = len(codes), max(1, len(prior.start) // len(practised.start))
+    start, end = torch.cat([prior.start, *[first + practised.start] * repeats]), torch.cat([prior.end, *[first + practised.end] * repeats])
+    return Material(torch.cat([codes, practised.codes.to(codes.dtype)]), start, end)
 
 
-def practised_codes(policy: Policy) -> Tensor | None:
-    """Codes (episodes, T + 1, cells) of what a practice run saw; None for a pretrain run."""
+def practised_material(policy: Policy) -> Material | None:
+    """What a practice run kept, episode after episode, of any lengths; None for a pretrain run, and where nothing was kept."""
     if policy.settings["job"] != "practice" or policy.settings["goal_source"] == "none":
         return None
     replay = practised_before(policy, torch.device("cpu"))[-1]  # of the scene at hand
     episodes = [replay.codes[replay.episode_rows(e)] for e in range(replay.oldest, replay.next_episode)]
-    return torch.stack(episodes) if episodes else None  # all are as long
+    if not episodes:
+        return None
+    end = torch.tensor([len(episode) for episode in episodes]).cumsum(0)
+    return Material(torch.cat(episodes), torch.cat([end.new_zeros(1), end[:-1]]), end)
 
 
 def fit_generators(run: RunFolder, config: PlannerConfig, network: SubgoalCVAEConfig, policy: Policy, seen: Material, steps: int, seed: int, device: torch.device) -> list[nn.Module]:

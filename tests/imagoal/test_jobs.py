@@ -14,13 +14,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from job_cases import kill_after_checkpoint, refusal, run_job, same_outcome
 
 import envs  # noqa: F401
+from goals.replay import Replay
 from goals.rewards import SparseReward
 from imagoal.jobs.practice import busy, store
 from imagoal.loading import encoded, load_policy, open_trajectories, practised_before, trajectory_replay
 from imagoal.rollout import Rollout
 from imagoal.run import read_metrics
 from imagoal.stages import stage
-from imagoal.subgoals import practised_codes
+from imagoal.subgoals import material, practised_material
 from vision import load
 
 SMALL = ("experiment=demo", "threads=1")
@@ -251,10 +252,25 @@ def test_a_planner_learns_from_whole_practised_episodes_however_their_length_was
     for name, more, length in (("default", (), 26), ("short", ("horizon=4",), 5)):
         stage("practice", home / name, f"policy={home / 'policy'}", *words, *more)
         opened = load_policy(str(home / name), torch.device("cpu"))
-        codes = practised_codes(opened)
-        assert codes.shape == (4, length, opened.eyes.cells)
+        kept = practised_material(opened)
+        assert (kept.end - kept.start).tolist() == [length] * 4 and kept.start[0] == 0 and kept.end[-1] == len(kept.codes)
+        codes = kept.codes.view(4, length, opened.eyes.cells)
         still = (codes[:, 1:] == codes[:, :-1]).float().mean()
         assert still > 0.5  # most of a picture stays as it was from one step to the next: rows are in their episodes' order
+
+
+def test_a_planner_learns_from_practised_episodes_of_unequal_lengths(monkeypatch):
+    """Of 3 and 2 rows, as they are where waiting was left out, beside prior data of four episodes."""
+    replay = Replay(20, 2, 0, 1, lookup=lambda codes: codes.float())
+    rows = torch.arange(100.0, 106)[:, None].expand(-1, 2).to(torch.int16)
+    for first, last in ((0, 3), (3, 5)):
+        replay.add_episode(rows[first:last], torch.zeros(last - first, 0), torch.zeros(last - first - 1, 1))
+    monkeypatch.setattr("imagoal.subgoals.practised_before", lambda policy, device: [replay])
+    policy = SimpleNamespace(settings={"job": "practice", "goal_source": "affordance"})
+    columns = SimpleNamespace(start=np.array([0, 2, 4, 6]), end=np.array([2, 4, 6, 8]))
+    found = material(policy, columns, torch.zeros(8, 2, dtype=torch.int16))
+    assert found.start.tolist() == [0, 2, 4, 6, 8, 11, 8, 11] and found.end.tolist() == [2, 4, 6, 8, 11, 13, 11, 13], "practised twice, so that it is as often"
+    assert torch.equal(found.codes[8:], rows[:5])
 
 
 def test_a_goal_picture_of_another_size_is_refused(home, policy, tmp_path, capsys):
