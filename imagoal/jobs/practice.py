@@ -250,6 +250,7 @@ def store(config: PracticeConfig, gym: Gym, rollout: Rollout, goal: Tensor, lost
         if kept[i]:
             rows = busy(proprio[i, : steps - gym.homing], config.idle)  # what the script does is no practice, but the outcome is seen after it
             if not len(rows):  # it never moved
+                kept[i] = False
                 continue
             rows = torch.cat([rows, torch.tensor([steps])])
             gym.replay.add_episode(rollout.codes[i][rows], proprio[i][rows], rollout.action[i][rows[:-1]], goal=goal[i] if aims is None else aims[i][rows[:-1]])

@@ -113,6 +113,19 @@ def test_only_attempts_that_came_nearer_to_their_goal_are_practised():
         assert shares == pytest.approx({"reached": 0.8} | ({"kept": len(expected) / 5} if least >= 0 else {}))
 
 
+def test_an_attempt_that_never_moved_is_not_kept():
+    place = torch.stack([torch.zeros(5), torch.linspace(0, 1, 5)])[..., None]  # of the robot: one waits, one moves
+    rollout = Rollout(torch.zeros(2, 5, 1), place, torch.arange(2.0)[:, None, None].expand(2, 4, 1), np.zeros((2, 5, 1)), None)
+    kept: list[int] = []
+    gym: Any
+    config: Any
+    replay = SimpleNamespace(add_episode=lambda codes, proprio, action, goal: kept.append(int(action[0, 0])))
+    gym = SimpleNamespace(homing=0, policy=SimpleNamespace(eyes=SimpleNamespace(latents=lambda c: c.float(), proprio=True)), reward=SparseReward(0.5), replay=replay)
+    config = SimpleNamespace(least_progress=0.0, idle=2)
+    assert store(config, gym, rollout, torch.full((2, 1), 10.0), np.zeros(2, bool)) == {"reached": 0.0, "kept": 0.5}
+    assert kept == [1]
+
+
 def test_waiting_is_not_practised():
     """Of a robot that moves by .1, waits 6 steps, moves again and waits: the steps of which 2 later it is elsewhere."""
     place = torch.tensor([0.0, 0.1, 0.2, 0.2, 0.22, 0.2, 0.18, 0.2, 0.2, 0.3, 0.4, 0.4, 0.4, 0.4])[:, None]
