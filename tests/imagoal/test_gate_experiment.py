@@ -6,6 +6,7 @@ from envs.tabletop import TabletopBatch
 from imagoal.compose import load
 from imagoal.config import ExperimentConfig
 from imagoal.experiments import gate, long_tasks
+from imagoal.experiments.plans import nearest
 
 
 def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
@@ -17,7 +18,7 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
         return [{"success_before": 0.2, "success_after": 0.9 if "subgoals=" in " ".join(words) else 0.1, "seconds": 2, "lost": 1} for _, _, words in jobs]
 
     monkeypatch.setattr(long_tasks, "stages", pretend)
-    monkeypatch.setattr(gate, "plausible", lambda config, folder, seed: [0.8, 0.2, 0.5])
+    monkeypatch.setattr(gate, "judged", lambda config, folder, seed: [0.8, 0.2, 0.5])
     found = gate.one_seed(ExperimentConfig(name="gate", device="cpu", episodes=30), tmp_path, 1)
     assert found["ptp"] == {"open_pass_shut.success_offline": 0.2, "open_pass_shut.success_after": 0.9, "open_pass_shut.seconds": 2.0, "open_pass_shut.lost": 1.0, "subgoals.plausible": 0.8}
     assert found["model_free"]["open_pass_shut.success_after"] == 0.1 and found["leap"]["subgoals.plausible"] == 0.2
@@ -36,6 +37,6 @@ def test_pictures_of_states_that_cannot_be_are_far_from_all_that_can():
     valid = gate.valid_pictures(world)
     assert 0.7 * gate.LEVELS**2 < len(valid) < gate.LEVELS**2  # those are left out in which the pucks overlap
     starts, goals = world.sample(range(6), task=gate.TASK)
-    true = gate.nearest(world.picture(goals), valid)
+    true = nearest(world.picture(goals), valid)
     doubled = world.picture(starts).astype(np.float32) + world.picture(goals)  # as a blend of outcomes: pucks at both ends
-    assert gate.nearest((doubled / 2).astype(np.uint8), valid).min() > true.max()
+    assert nearest((doubled / 2).astype(np.uint8), valid).min() > true.max()
