@@ -17,15 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "bench.json"
-# Freed memory is kept instead of returned to the system: fresh pages cost more than the arithmetic on a small batch.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 SECONDS, QUICK_SECONDS = 0.7, 0.01  # of one case in one round
-
-
-def with_malloc(arguments: list[str]) -> None:
-    """Begin again with the allocator's variables, which are read when a process starts; does nothing where they are set."""
-    if not all(name in os.environ for name in MALLOC):
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.bench", *arguments], {**os.environ, **MALLOC})
 
 
 def measure(rounds: int, seconds: float, quick: bool, peers: bool = False) -> dict[str, dict[str, dict[str, Any]]]:
@@ -98,17 +90,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: as many as there are cores)")
     parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured")
     parser.add_argument("--out", type=Path, help=f"file to write (default: {RESULT.relative_to(ROOT)})")
-    typed = sys.argv[1:] if arguments is None else arguments
-    options = parser.parse_args(typed)
+    options = parser.parse_args(arguments)
     if options.threads < 0 or options.rounds < 1:
         parser.error("need threads >= 0 and rounds >= 1")
-    if arguments is None:
-        with_malloc(typed)
     import torch
 
     from imagoal.disk import write_atomic
     from imagoal.doctor import usable_cores
     from imagoal.jobs.experiment import commit
+    from imagoal.memory import keep_freed_memory
+
+    if arguments is None:
+        keep_freed_memory()  # as the command line does
 
     begun = time.time()
     threads = options.threads or usable_cores()
@@ -125,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(before)
     result = {
         "experiment": "peers" if options.peers else "bench",
-        "command": " ".join(["python -m benchmarks.bench", *typed]),
+        "command": " ".join(["python -m benchmarks.bench", *(sys.argv[1:] if arguments is None else arguments)]),
         "commit": commit(),
         "machine": machine(threads),
         "seeds": list(range(rounds)),

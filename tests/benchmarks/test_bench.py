@@ -38,17 +38,3 @@ def test_rates_are_medians_of_calls(monkeypatch):
     calls = []
     assert cases.rate(6, lambda: calls.append(1), warm=False)(5.0) == 3.0
     assert len(calls) == 3
-
-
-def test_the_allocator_is_set_by_starting_again_once(monkeypatch):
-    started = []
-    monkeypatch.setattr(bench.os, "execve", lambda *arguments: started.append(arguments))
-    for name in bench.MALLOC:
-        monkeypatch.delenv(name, raising=False)
-    bench.with_malloc(["--quick"])
-    (_, words, environment), = started
-    assert words[-1] == "--quick" and environment.items() >= bench.MALLOC.items()
-    for name, value in bench.MALLOC.items():
-        monkeypatch.setenv(name, value)
-    bench.with_malloc(["--quick"])
-    assert len(started) == 1
