@@ -185,7 +185,8 @@ class PTPExpert(StagedExpert):
         yield self._until(lambda state: abs(state[YAW] - turned(self._turned or 0.0)) < 0.1, lambda state: above(begin), closed=True)
         yield self._go(begin, closed=True, near=0.010, speed=0.7)
         yield self._until(lambda state: left(state) < 0.008, lambda state: on_line(left(state) + TOUCH - min(0.016, 0.5 * left(state) + 0.004)), closed=True, speed=0.5, most=45)
-        yield self._until(lambda state: np.linalg.norm(state[TIP][:2] - state[CAN][:2]) > TOUCH + 0.025, lambda state: np.append(state[TIP][:2] - 0.03 * past, low), closed=True)
+        away = np.append(-0.03 * past, 0.03)  # upwards too: of pushing and plain going back, shown side by side, clones learn to stand still
+        yield self._until(lambda state: np.linalg.norm(state[TIP][:2] - state[CAN][:2]) > TOUCH + 0.025, lambda state: state[TIP] + away, closed=True)
 
     def _carry(self) -> Aims:
         """Takes the object to the cabinet's top, or into the drawer."""
