@@ -13,7 +13,7 @@ from imagoal.compose import own
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import seeded
 from imagoal.fitting import fit_stage
-from imagoal.loading import Policy, model_folder, practised_before
+from imagoal.loading import AGENTS, Policy, model_folder, practised_before, pretrain_config
 from imagoal.run import RunFolder, latest_checkpoint, read_config
 from planning import (
     FollowerConfig,
@@ -202,6 +202,15 @@ def check_horizon(horizon: int, subgoal_steps: int) -> None:
     """Raises UserError where no second subgoal would be reached for."""
     if horizon < subgoal_steps:
         raise UserError(f"horizon={horizon} is shorter than one subgoal, subgoal_steps={subgoal_steps}: the plan would never go on to the next. Change one of them.")
+
+
+def check_value(run: str) -> None:
+    """Raises UserError where a policy has no value, which says what is feasible."""
+    name = pretrain_config(run)["agent"]["name"]
+    if not hasattr(AGENTS[name][0], "value"):
+        raise UserError(
+            f"policy: planning asks a policy's value what is feasible, and {run} has none (agent={name}). Pretrain one with a critic; agent=iql agent.temperature=0 clones and learns a value beside."
+        )
 
 
 def worth(policy: Policy, a: Tensor, b: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from imagoal.strange import COMPARED, drawing_strangeness, latent_strangeness, w
 from imagoal.subgoals import (
     Imagination,
     check_horizon,
+    check_value,
     fit_generators,
     imagination,
     material,
@@ -45,6 +46,7 @@ def main(config: PlanConfig) -> None:
         raise UserError("start= is for planning from one picture to another: give goal= too.")
     if not drawn:
         check_horizon(config.horizon, config.subgoal_steps)
+    check_value(config.policy)
     run = RunFolder("plan", config)
     if run.done:
         print(f"plan: already done, see {run.path}")

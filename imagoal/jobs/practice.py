@@ -40,7 +40,7 @@ from imagoal.progress import progress
 from imagoal.report import Report
 from imagoal.rollout import Rollout, roll_out
 from imagoal.run import RunFolder, read_metrics
-from imagoal.subgoals import Imagination, check_horizon, codes_of, open_imagination, prior_material
+from imagoal.subgoals import Imagination, check_horizon, check_value, codes_of, open_imagination, prior_material
 from planning import SubgoalFollower
 
 SHOWN = 6  # attempts in the report
@@ -83,6 +83,7 @@ def main(config: PracticeConfig) -> None:
     family = FAMILIES[scenes.family]
     settings = replace(settings, horizon=config.horizon or family.attempt)
     if config.subgoals:
+        check_value(config.policy)
         check_horizon(settings.horizon, config.subgoal_steps)
     if config.task or config.changes > 1:
         with explained("scene"):

@@ -11,7 +11,7 @@ from imagoal.figures import metric_chart
 from imagoal.loading import encoded, load_policy, open_trajectories, pick_device
 from imagoal.report import Report
 from imagoal.run import RunFolder, read_metrics
-from imagoal.subgoals import Imagination, fit_generators, imagination, material, stamp
+from imagoal.subgoals import Imagination, check_value, fit_generators, imagination, material, stamp
 from vision.images import to_uint8
 
 STARTS, DRAWS = 6, 8  # of the page
@@ -19,6 +19,7 @@ STARTS, DRAWS = 6, 8  # of the page
 
 def main(config: SubgoalsConfig) -> None:
     """Train all levels, or continue; leaves their checkpoints, report.html and result.json."""
+    check_value(config.policy)
     run = RunFolder("subgoals", config)
     if run.done:
         print(f"subgoals: already done, see {run.path}")

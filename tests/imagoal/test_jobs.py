@@ -247,6 +247,14 @@ def test_practice_by_plan_refuses_what_cannot_be(home, policy, capsys):
     assert "is the run of a pretrain; this needs the run of a subgoals" in refusal(capsys, *words, f"subgoals={home / 'policy'}", "horizon=30")
 
 
+def test_a_policy_without_a_value_is_refused_before_anything_is_learned_for_its_plans(home, policy, capsys):
+    stage("pretrain", home / "cloned", f"data={home / 'data'}", f"model={home / 'model'}", "agent=bc", "threads=1", "batch_size=32", "updates=2")
+    for words in (["subgoals"], ["plan"], ["practice", "subgoals=x"]):
+        said = refusal(capsys, *words, f"policy={home / 'cloned'}", f"run={home / 'valueless'}")
+        assert "(agent=bc)" in said and "agent=iql agent.temperature=0" in said
+    assert not (home / "valueless").exists()
+
+
 @pytest.mark.parametrize("method", ["leap", "gcp"])
 def test_other_ways_to_subgoals_plan_as_well(home, policy, method):
     words = ("threads=1", "episodes=2", "horizon=8", "subgoal_steps=2", "generator_steps=4")
