@@ -44,6 +44,7 @@ class Plan:
         episodes: trajectories in all. scenes: they go round scenes `split`/0 .. `split`/scenes-1.
         horizon: steps of a trajectory, at most. expert_share: share of trajectories by the scripted expert, in [0, 1].
         linger: steps that an expert's trajectory goes on once the expert has finished; -1: to the horizon.
+        elsewhere: share of trajectories that begin with the robot anywhere, instead of where it waits, in [0, 1].
         seed: of everything drawn at random. image_size, kinds, family, yaw: see `envs.families.SceneSettings`.
     """
 
@@ -58,6 +59,7 @@ class Plan:
     family: str = "tabletop"
     yaw: bool = False
     linger: int = -1
+    elsewhere: float = 0.0
 
     @property
     def settings(self) -> SceneSettings:
@@ -72,8 +74,9 @@ class Plan:
             raise ValueError(f"horizon must be at least {MIN_STEPS} steps, not {self.horizon}")
         if self.linger < -1:
             raise ValueError(f"linger must be at least 0 steps, or -1, not {self.linger}")
-        if not 0 <= self.expert_share <= 1:
-            raise ValueError(f"expert_share must lie between 0 and 1, not {self.expert_share}")
+        for name in ("expert_share", "elsewhere"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
         if self.split not in SPLITS:
             raise ValueError(f"split must be one of {tuple(SPLITS)}, not {self.split!r}")
         FAMILIES[self.settings.family].tasks(f"{self.split}/0", self.settings)  # raises for an unknown family, or kinds
@@ -125,7 +128,10 @@ def collect_episode(plan: Plan, world: SceneBatch, number: int, tasks: int) -> t
     """
     for attempt in range(ATTEMPTS):
         task, rng = draw(plan, number, tasks, attempt)
-        columns = rollout(world, world.expert(task), world.start_for(task, rng), plan.horizon, rng, plan.linger)
+        start = world.start_for(task, rng)
+        if plan.elsewhere and rng.random() < plan.elsewhere:
+            start = world.elsewhere(start, rng)
+        columns = rollout(world, world.expert(task), start, plan.horizon, rng, plan.linger)
         if not world.lost()[0]:
             return Episode(**columns, scene=number % plan.scenes, number=number, policy=policy_name(task), thing=task), attempt
     raise ValueError(f"scene {plan.split}/{number % plan.scenes} lost its object in all of {ATTEMPTS} episodes")

@@ -135,6 +135,17 @@ class DeskBatch:
         """A start state (S,) from which task number `task` of the scene's can be done; -1: any."""
         return self.kind.start(self.scene, rng, self.tasks[task] if task >= 0 else None)
 
+    def elsewhere(self, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The state (S,) with the gripper, open or closed, anywhere that it may go and touches nothing; as it is where no such place was found in some tries."""
+        for _ in range(TRIES):
+            moved = np.array(state)
+            moved[TIP], moved[GRIP] = rng.uniform(LOW, HIGH), rng.integers(2)
+            moved[YAW] = rng.uniform(-np.pi / 2, np.pi / 2) if self.yaw else 0.0
+            self.scratch.show(moved)
+            if not self.scratch.touching():
+                return moved
+        return state
+
     def expert(self, task: int) -> Policy:
         """Who does task number `task` of the scene's, with some noise; -1: a random policy."""
         return self.kind.expert(self.scene, self.tasks[task], NOISE, self.yaw) if task >= 0 else OUPolicy(size=self.action_dim)

@@ -233,6 +233,12 @@ class DeskSimulation:
             out[HELD] = self._weld >= 0
         return out
 
+    def touching(self) -> bool:
+        """Whether the arm touches anything where it is."""
+        p, client = self.bullet, self.client
+        p.performCollisionDetection(physicsClientId=client)
+        return any(contact[2] != self.arm or contact[1] != self.arm for contact in p.getContactPoints(self.arm, physicsClientId=client))
+
     # ---------------------------------------------------------------- moving
     def step(self, action: np.ndarray) -> None:
         """One control step of 42 ms. action (4,) or (5,) in [-1, 1]: the tip's target ahead of it, x, y and z, 3 cm for 1; with five its yaw;

@@ -56,6 +56,10 @@ class SceneBatch(Protocol):
         """A start (S,) from which task number `task` of the scene can be done; -1: any."""
         ...
 
+    def elsewhere(self, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The state (S,) with the robot anywhere else where it touches nothing."""
+        ...
+
     def expert(self, task: int) -> Policy:
         """Who does it; -1: a random policy."""
         ...

@@ -89,6 +89,10 @@ class TabletopBatch:
         """A start state (2 + things,) from which thing number `task` can be moved; -1: any."""
         return self.rules.start(self.simulation, PARTS[task] if self.rules.tasks and task >= 0 else "", rng)
 
+    def elsewhere(self, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The state as it is: the hand begins anywhere."""
+        return state
+
     def expert(self, task: int) -> Policy:
         """Who moves thing number `task` to its other end; -1: a random policy."""
         return ScriptedExpert(self.simulation, thing=task) if task >= 0 else OUPolicy()

@@ -21,7 +21,7 @@ from minari.dataset.minari_storage import MinariStorage
 from envs.columns import MIN_STEPS, Columns, ColumnsWriter, open_columns, read_meta
 
 MAIN_FILE = "main_data.hdf5"
-META_KEYS = ("split", "family", "episodes", "scenes", "horizon", "expert_share", "seed", "image_size", "kinds", "yaw", "linger", "discarded")
+META_KEYS = ("split", "family", "episodes", "scenes", "horizon", "expert_share", "seed", "image_size", "kinds", "yaw", "linger", "elsewhere", "discarded")
 IMAGE_KEYS = ("image", "observation", "pixels", "achieved_goal")  # where a dataset's pictures are looked for, in order
 
 

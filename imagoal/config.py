@@ -68,6 +68,7 @@ class CollectConfig(JobConfig):
     expert_share: float = key(0.5, "share of trajectories by the scripted expert, 0 to 1; the others are random", minimum=0)
     horizon: int = key(0, "steps of one trajectory (0: the family's own, 30 on the tabletop, 75 at the desk, 60 at ptp_desk)", minimum=0)
     linger: int = key(-1, "steps that an expert's trajectory goes on once the expert has finished (-1: until the horizon)", minimum=-1)
+    elsewhere: float = key(0.0, "share of trajectories that begin with the robot anywhere instead of where it waits, 0 to 1 (desks)", minimum=0)
     workers: int = key(0, "processes (0: one per core)", minimum=0, free=True)
 
 

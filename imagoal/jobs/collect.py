@@ -70,7 +70,7 @@ def plan_of(config: CollectConfig) -> Plan:
     """What the configuration asks `envs.collect` for. Raises ValueError for values out of range."""
     env = config.env
     horizon = config.horizon or FAMILIES[env.family].horizon
-    return Plan(config.episodes, config.scenes, horizon, config.expert_share, config.seed, config.split, env.image_size, env.kinds, env.family, env.yaw, config.linger)
+    return Plan(config.episodes, config.scenes, horizon, config.expert_share, config.seed, config.split, env.image_size, env.kinds, env.family, env.yaw, config.linger, config.elsewhere)
 
 
 def fractions(counts: dict[str, tuple[int, int]]) -> dict[str, float]:
@@ -163,6 +163,6 @@ def command(config: CollectConfig) -> str:
     values = {"kinds": ",".join(env.kinds), "yaw": str(env.yaw).lower()}
     own = "".join(f" env.{name}={values[name]}" for name in FAMILIES[env.family].own)
     return (
-        f"imagoal collect episodes={config.episodes} scenes={config.scenes} split={config.split} horizon={config.horizon} linger={config.linger} "
+        f"imagoal collect episodes={config.episodes} scenes={config.scenes} split={config.split} horizon={config.horizon} linger={config.linger} elsewhere={config.elsewhere} "
         f"expert_share={config.expert_share} env={env.family} env.image_size={env.image_size}{own} seed={config.seed}"
     )

@@ -185,6 +185,7 @@ def test_outcomes_count_the_experts_thing() -> None:
         ({"horizon": 1}, "horizon must be at least 2"),
         ({"expert_share": 1.5}, "between 0 and 1"),
         ({"linger": -2}, "linger must be at least 0"),
+        ({"elsewhere": 1.5}, "elsewhere must lie between 0 and 1"),
         ({"split": "test"}, "split must be one of"),
         ({"kinds": ("block",)}, "at least two different kinds"),
     ],

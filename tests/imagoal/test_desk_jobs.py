@@ -18,7 +18,7 @@ from envs.columns import open_columns
 from envs.desk import DeskBatch
 from envs.desk_experts import START
 from envs.desk_scenes import sample_desk
-from envs.desk_simulation import HIGH, LOW
+from envs.desk_simulation import HIGH, LOW, TIP
 from envs.desk_tasks import TASKS, possible
 from envs.families import SceneSettings, open_scene
 from envs.ptp_tasks import SINGLE
@@ -97,6 +97,32 @@ def test_an_episode_that_loses_the_object_is_collected_anew(monkeypatch):
     monkeypatch.setattr(DeskBatch, "lost", lambda self: np.array([True]))
     with pytest.raises(ValueError, match="lost its object in all of 10"):
         collect_episode(plan, world, 0, 2)
+    world.close()
+
+
+@pytest.mark.parametrize(("family", "scene"), [("desk", FULL), ("ptp_desk", "train/0")])
+def test_the_arm_begins_elsewhere_where_it_is_asked_to(family, scene):
+    def starts(share):
+        plan = Plan(episodes=12, scenes=1, horizon=6, family=family, expert_share=1.0, elsewhere=share)
+        return np.stack([collect_episode(plan, world, number, len(world.tasks))[0].state[0] for number in range(12)])
+
+    world = open_scene(scene, 1, SceneSettings(family))
+    home, some, away = starts(0.0), starts(0.5), starts(1.0)
+    assert (np.abs(home[:, TIP] - START) < [0.031, 0.101, 0.021]).all(), "as before"
+    far = np.abs(away[:, TIP] - START) > [0.031, 0.101, 0.021]
+    assert far.any(1).mean() > 0.7 and (away[:, TIP][:, 2].min() < START[2] - 0.05)
+    moved = (some[:, TIP] != home[:, TIP]).any(1)
+    assert 0 < moved.sum() < 12 and np.array_equal(some[~moved], home[~moved])
+    things = [i for i in range(home.shape[1]) if i not in (0, 1, 2, 3, 4)]  # all but the tip, its yaw, the opening
+    assert np.array_equal(away[:, things], home[:, things])
+    for state in away:
+        world.scratch.reset(state)
+        assert not world.scratch.touching()
+    inside, drawer = home[0].copy(), world.scene.drawer
+    assert drawer is not None
+    inside[TIP] = drawer.x, drawer.y, LOW[2]  # within the cabinet
+    world.scratch.reset(inside)
+    assert world.scratch.touching()
     world.close()
 
 
