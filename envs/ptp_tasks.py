@@ -171,20 +171,22 @@ class PTPExpert(StagedExpert):
         way = target - self._start[CAN][:2]
         self._turned = turned(float(np.arctan2(way[1], way[0])))
         past, low = way / np.linalg.norm(way), TABLE + CLEAR
+        u, v = self._rng.uniform(-1, 1, 2) * min(1.0, self.noise / 0.1)  # clones come to where they push from, and stop, less exactly
+        beside, stop = 0.012 * u * np.array([-past[1], past[0]]), 0.010 + 0.006 * v
 
         def left(state: np.ndarray) -> float:
             """Metres that the can has yet to go."""
             return float((target - state[CAN][:2]) @ past)
 
         def on_line(far: float) -> np.ndarray:
-            """A place so far before the target, on the straight way to it."""
-            return np.append(target - far * past, low)
+            """A place so far before the target, on the straight way to it or beside it."""
+            return np.append(target - far * past + beside, low)
 
-        begin = np.append(self._start[CAN][:2] - (ROOM - 0.01) * past, low)
+        begin = np.append(self._start[CAN][:2] - (ROOM - 0.01) * past + beside, low)
         yield self._go(above(begin), closed=True, near=0.010)
         yield self._until(lambda state: abs(state[YAW] - turned(self._turned or 0.0)) < 0.1, lambda state: above(begin), closed=True)
         yield self._go(begin, closed=True, near=0.010, speed=0.7)
-        yield self._until(lambda state: left(state) < 0.008, lambda state: on_line(left(state) + TOUCH - min(0.016, 0.5 * left(state) + 0.004)), closed=True, speed=0.5, most=45)
+        yield self._until(lambda state: left(state) < stop, lambda state: on_line(left(state) + TOUCH - min(0.016, 0.5 * left(state) + 0.004)), closed=True, speed=0.5, most=45)
         away = np.append(-0.03 * past, 0.03)  # upwards too: of pushing and plain going back, shown side by side, clones learn to stand still
         yield self._until(lambda state: np.linalg.norm(state[TIP][:2] - state[CAN][:2]) > TOUCH + 0.025, lambda state: state[TIP] + away, closed=True)
 

@@ -16,7 +16,7 @@ from imagoal.experiments.plans import frames, planned, plausible, sheet
 from imagoal.loading import open_trajectories
 
 SUBGOALS = {  # name -> what `imagoal subgoals` is told beside the experiment's settings; flat: as many subgoals, of one level
-    "ptp": (), "leap": ("planner.method=leap",), "gcp": ("planner.method=gcp",), "flat": ("planner.levels=[22]",),
+    "ptp": (), "leap": ("planner.method=leap",), "gcp": ("planner.method=gcp",), "flat": ("planner.levels=[30]",),
 }  # fmt: skip
 STATES = 16
 FORGET = "planner.memory=false"

@@ -27,7 +27,7 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
     assert set(found) == set(ptp.WAYS) and all(f"{task}.success_after" in found["ptp"] for task in TARGETS)
     assert {(variant, metric) for variant, metric, _ in ptp.BARS} <= {(variant, metric) for variant, metrics in found.items() for metric in metrics}
     assert [found[name]["subgoals.plausible"] for name in ptp.JUDGED] == [0.8, 0.2, 0.5]
-    assert seen["data"].env.family == "ptp_desk" and seen["subgoals-ptp"].planner.levels == (45, 22) and seen["subgoals-flat"].planner.levels == (22,)
+    assert seen["data"].env.family == "ptp_desk" and seen["subgoals-ptp"].planner.levels == (60, 30) and seen["subgoals-flat"].planner.levels == (30,)
     both = seen["push_then_open-ptp_without_both"]
     assert both.subgoals.endswith("subgoals-flat") and both.planner.subgoals == 4 and not both.planner.memory and both.scene == "train/2" and both.task == "push_then_open"
     assert not seen["close_then_push-model_free"].subgoals and seen["take_out_then_close-ptp"].planner.subgoals == 2
