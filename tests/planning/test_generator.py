@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from planning.generator import SubgoalCVAE, SubgoalCVAEConfig
-from planning.heads import CodesHead
+from planning.heads import CACHED, CodesHead, likeliest
 from planning.pairs import SubgoalPairs, subgoal_chains, subgoal_pairs
 
 SHAPES = [((5, 12, 12), "unet"), ((3, 6, 6), "unet"), ((2, 4, 6), "unet"), ((2, 5, 5), "mlp"), ((4, 1, 1), "mlp")]
@@ -218,3 +218,21 @@ def test_the_u_net_is_convolutions_of_what_came_up_and_what_was_skipped():
     for up, skip in zip(net.up, (coarse, fine), strict=True):
         x = torch.nn.functional.interpolate(up(torch.cat([x, skip], 1)), scale_factor=2.0)
     torch.testing.assert_close(net(h0, u), net.out(torch.cat([x, h0], 1)), atol=1e-3, rtol=1e-4)
+
+
+def test_the_likeliest_is_the_first_of_the_largest():
+    generator = torch.Generator().manual_seed(0)
+    for logits in (torch.randn(50, 7, 256, generator=generator), torch.randint(-9, -5, (40, 300), generator=generator).float(), torch.zeros(3, 5), -torch.rand(4, 1, generator=generator)):
+        assert torch.equal(likeliest(logits), logits.argmax(-1))
+    for broken in (torch.nan, torch.inf, -torch.inf):
+        assert (likeliest(torch.full((2, 4), broken)) < 4).all(), "an index, whatever the numbers"
+
+
+def test_many_grids_mean_what_they_mean_one_by_one():
+    head = CodesHead(SubgoalCVAEConfig(latent_shape=(2, 3, 3), likelihood="codes"), torch.randn(9, 2))
+    out, base = torch.randn(CACHED + 5, head.channels, 3, 3), head.latents(torch.randint(9, (CACHED + 5, 9)))
+    for b in (base, None):
+        whole = head(out, b)
+        assert torch.equal(whole, torch.cat([head(out[i : i + 1], None if b is None else b[i : i + 1]) for i in range(len(out))]))
+        assert torch.equal(whole, head.latents(head.logits(out, b).argmax(-1)))
+    assert head(out[:0], base[:0]).shape == (0, 18)
