@@ -1,7 +1,7 @@
 """Hindsight: transitions of a replay, each with a goal drawn from a mixture, and the reward that goal implies.
 
-The mixture is five fractions (RIG: 10% original / 50% prior / 40% future; VAL: 40 / 20 / 40; PTP: 30% original / 10% next /
-60% future). Counts per batch are deterministic and goals of one kind form a contiguous block: the transitions themselves
+The mixture is six fractions (RIG: 10% original / 50% prior / 40% future; VAL: 40 / 20 / 40; PTP: 30% original / 10% next /
+60% future; `similar` is our own). Counts per batch are deterministic and goals of one kind form a contiguous block: the transitions themselves
 are uniform, so the order within a batch carries no information.
 """
 
@@ -16,7 +16,10 @@ from goals.batch import Batch, Snippet, empty_batch
 from goals.replay import Replay
 from goals.rewards import Reward, RewardConfig, SuccessReward
 
-KINDS = ("original", "future", "next", "random", "imagined")
+KINDS = ("original", "future", "next", "random", "imagined", "similar")
+SIMILAR = 4  # episodes that a goal of this kind is drawn from
+COMPARED = 2048  # of a scene's episodes, at most, that an episode is compared with
+CHUNK = 4096  # episodes compared at a time
 
 
 @dataclass
@@ -33,6 +36,9 @@ class Mixture:
     """any state of the same scene (or of the buffer, see random_scope)"""
     imagined: float = 0.0
     """a prior's sample for the same scene or episode, from the sampler's pool"""
+    similar: float = 0.0
+    """how another episode of the same scene ended, among the four that ended most like this one, where the reward calls that reached (else how this one
+    ended): a goal in hindsight is exactly what was done, one that is asked for never is"""
     future_discount: float = 1.0
     """1: uniform over the future; below 1: truncated geometric, offset k with probability ~ future_discount^k"""
     random_scope: str = "scene"
@@ -131,6 +137,7 @@ class HindsightSampler(Sampler):
         self.replay, self.mixture, self.reward, self.done_on_reach = replay, mixture, reward, done_on_reach
         self._buffers: dict[int, Batch] = {}
         self._checked: tuple[int, Mixture] | None = None
+        self._endings: tuple[int, Tensor] | None = None
         self.pool = pool
 
     @property
@@ -235,6 +242,11 @@ class HindsightSampler(Sampler):
         at = replay.episode_pool[replay.slot(rows)] * self._pool.shape[1] + k
         return self._pool.flatten(0, 1).index_select(0, at)
 
+    def _similar(self, replay: Replay, rows: Tensor, generator: torch.Generator) -> Tensor:
+        assert self._endings is not None  # _check
+        k = torch.randint(SIMILAR, rows.shape, generator=generator, device=rows.device)
+        return replay.codes.index_select(0, self._endings[1][replay.slot(rows), k])
+
     def _check(self) -> None:
         """Once per change of the replay, the pool or the mixture: what the mixture asks for is there."""
         if self._checked == (self.replay.version, self.mixture):
@@ -258,7 +270,35 @@ class HindsightSampler(Sampler):
                     f"episodes point at rows {int(index.min())} .. {int(index.max())} of the pool of imagined goals, "
                     f"which has {len(self._pool)}"
                 )
+        if self.mixture.similar > 0 and (self._endings is None or self._endings[0] != self.replay.version):
+            if not isinstance(self.reward, SuccessReward):
+                raise ValueError(f"mixture.similar is {self.mixture.similar}, but the reward does not say when a goal is reached: use a sparse one, or set similar to 0")
+            self._endings = self.replay.version, similar_endings(self.replay, self.reward)
         self._checked = self.replay.version, Mixture(**asdict(self.mixture))
+
+
+@torch.no_grad()
+def similar_endings(replay: Replay, reward: SuccessReward) -> Int[Tensor, "slots k"]:
+    """For every episode, by its slot, the last rows of the `SIMILAR` other episodes of its scene that ended nearest to where it ended, its own last row in
+    place of those that its own ending does not count as having reached. Of a scene with many episodes `COMPARED`, evenly spread, are looked at."""
+    live = replay.live_slots()
+    last = replay.episode_end[live].long() - 1
+    found = torch.zeros(len(replay.episode_end), SIMILAR, dtype=torch.int64, device=replay.device)
+    scene = replay.episode_scene[live]
+    for number in scene.unique():
+        mine = (scene == number).nonzero()[:, 0]
+        others = mine[torch.linspace(0, len(mine) - 1, min(len(mine), COMPARED), device=mine.device).round().long()]
+        ends, k = replay.latent(last[others]), min(SIMILAR, len(others) - 1)
+        for some in mine.split(CHUNK):
+            z, rows = replay.latent(last[some]), last[some][:, None].repeat(1, SIMILAR)
+            if k:
+                apart = torch.cdist(z, ends).masked_fill_(some[:, None] == others, torch.inf)
+                nearest = apart.topk(k, largest=False).indices
+                close = reward.reached(z.repeat_interleave(k, 0), ends[nearest.flatten()]).view(-1, k) & apart.gather(1, nearest).isfinite()
+                rows[:, :k] = torch.where(close, last[others][nearest], rows[:, :k])
+                rows[:, k:] = rows[:, :1]  # fewer episodes than that
+            found[live[some]] = rows
+    return found
 
 
 class MixedSampler(Sampler):

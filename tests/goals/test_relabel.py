@@ -29,7 +29,7 @@ def pool() -> torch.Tensor:
 @pytest.mark.parametrize("size", [1, 7, 64, 100])
 @pytest.mark.parametrize("seed", range(20))
 def test_counts_are_exact_and_sum_to_the_batch(size: int, seed: int) -> None:
-    share = torch.rand(5, generator=torch.Generator().manual_seed(seed)).round(decimals=1)
+    share = torch.rand(len(KINDS), generator=torch.Generator().manual_seed(seed)).round(decimals=1)
     if not share.sum():
         return
     counts = Mixture(*share.tolist()).counts(size)
@@ -126,6 +126,35 @@ def test_two_replays_share_a_batch_exactly(share: float, second: int) -> None:
         MixedSampler(offline, online, 1.5).sample(10, torch.Generator())
 
 
+def test_similar_goals_are_how_others_ended_that_count_as_reached(monkeypatch) -> None:
+    """Ends by scene; of 0.0 there are .3, .4 and .2 within .5, of 5.0 none, of the only one in its scene none."""
+    ends = {0: [0.0, 0.3, 0.4, 5.0, 0.2, 0.45, -9.0], 1: [0.1]}
+    replay = Replay(200, 1, 1, 1)
+    for scene, places in ends.items():
+        for place in places:
+            replay.add_episode(torch.tensor([[50.0], [60.0], [place]]), torch.zeros(3, 1), torch.zeros(3, 1), scene=scene)
+    sampler, g = HindsightSampler(replay, Mixture(future=0.0, similar=1.0), SparseReward(0.35)), torch.Generator().manual_seed(0)
+
+    def drawn() -> dict[int, set[float]]:
+        rows = torch.arange(len(replay) // 2 * 3)
+        rows = rows[rows % 3 < 2].repeat(50)
+        sampler._check()
+        goals, slots = sampler.goal_codes(rows, g)[:, 0], replay.slot(rows)
+        return {e: {round(float(v), 2) for v in goals[slots == e].unique()} for e in range(replay.episodes)}
+
+    expected = {0: {0.3, 0.2, 0.0}, 1: {0.0, 0.4, 0.2, 0.45}, 2: {0.3, 0.2, 0.45, 0.4}, 3: {5.0}, 4: {0.0, 0.3, 0.4, 0.45}, 5: {0.3, 0.4, 0.2, 0.45}, 6: {-9.0}, 7: {0.1}}
+    assert drawn() == expected, "the nearest four, its own end for those of them that are too far"
+    replay.add_episode(torch.tensor([[50.0], [60.0], [0.15]]), torch.zeros(3, 1), torch.zeros(3, 1), scene=1)
+    assert drawn()[7] == {0.15} and drawn()[8] == {0.1}, "known as soon as it is stored"
+    monkeypatch.setattr("goals.relabel.COMPARED", 3)  # of scene 0 its first, middle and last episode
+    replay.version += 1
+    assert drawn()[1] == {0.0, 0.3}
+    batch = sampler.sample(64, g)
+    assert ((batch.next_obs[:, 0] - batch.goal[:, 0]).abs() <= 0.35)[batch.reward == 0].all()
+    with pytest.raises(ValueError, match="does not say when a goal is reached"):
+        HindsightSampler(replay, Mixture(similar=0.5), DenseReward()).sample(4, g)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("by_scene", [True, False])
 def test_relabeled_goals_keep_their_transitions_context(kind: str, by_scene: bool) -> None:
@@ -145,14 +174,13 @@ def test_relabeled_goals_keep_their_transitions_context(kind: str, by_scene: boo
                            goal=with_context(torch.randn(3, generator=g), c), scene=c)  # fmt: skip
     imagined = torch.stack([with_context(torch.randn(6, 3, generator=g), c) for c in range(len(contexts))])
     mixture = Mixture(**{name: float(name == kind) for name in KINDS})  # type: ignore[arg-type]
-    sampler = HindsightSampler(replay, mixture, DenseReward(), imagined)
+    sampler = HindsightSampler(replay, mixture, SparseReward(2.0) if kind == "similar" else DenseReward(), imagined)
     batch = sampler.sample(500, g)
     assert torch.equal(batch.goal[:, 3:], batch.obs[:, 3:5]) and torch.equal(batch.goal[:, 3:], batch.next_obs[:, 3:5])
     assert batch.goal[:, 3].unique().numel() > 3  # several contexts, each its own
     assert not torch.equal(batch.goal[:, :3], batch.obs[:, :3])
-    assert torch.allclose(
-        batch.reward, -(batch.goal[:, :3] - batch.next_obs[:, :3]).norm(dim=1)
-    )  # the context costs nothing
+    if kind != "similar":  # the context costs nothing
+        assert torch.allclose(batch.reward, -(batch.goal[:, :3] - batch.next_obs[:, :3]).norm(dim=1))
     if kind == "random":
         sampler.mixture.random_scope = "buffer"
         batch = sampler.sample(500, g)
