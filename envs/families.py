@@ -1,7 +1,7 @@
 """Families of scenes, as collection, practice and judging use them: the same words for the tabletop and the desks."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +10,8 @@ from envs.desk import KINDS as DESKS
 from envs.desk import DeskBatch, widths
 from envs.desk_experts import HOME_STEPS
 from envs.experts import Policy
-from envs.gate import GATE_HORIZON, PARTS
+from envs.gate import GATE_HORIZON, GATE_TASKS, PARTS, TASK_HORIZON
+from envs.ptp_tasks import TARGET_HORIZON, TARGETS
 from envs.scenes import KINDS, sample_scene
 from envs.simulation import SUCCESS_TOLERANCE
 from envs.tabletop import TabletopBatch
@@ -98,6 +99,7 @@ class Family:
         widths: settings -> numbers of an action, and of what the policy reads beside the picture.
         own: settings that only this family has: keyword arguments of its Gymnasium environment.
         homing: steps in which the robot leaves the picture after an attempt, as experts do (`SceneBatch.homing`); 0: it stays.
+        long: task that takes other steps of an attempt -> how many.
     """
 
     env: str
@@ -110,13 +112,18 @@ class Family:
     widths: Callable[[SceneSettings], tuple[int, int]]
     own: tuple[str, ...] = ()
     homing: int = 0
+    long: Mapping[str, int] = field(default_factory=dict)
+
+    def steps(self, task: str = "") -> int:
+        """Steps of an attempt at the named task, or any."""
+        return self.long.get(task, self.attempt)
 
 
 def _other_end(scene: str, settings: SceneSettings, task: int, first: np.ndarray, last: np.ndarray) -> bool:
     return bool(abs(last[2 + task] - np.round(1 - first[2 + task])) <= SUCCESS_TOLERANCE)
 
 
-def _desk(kind: str, env: str, description: str, attempt: int) -> Family:
+def _desk(kind: str, env: str, description: str, attempt: int, long: Mapping[str, int]) -> Family:
     """A kind of desk as a family."""
     rules = DESKS[kind]
 
@@ -127,7 +134,7 @@ def _desk(kind: str, env: str, description: str, attempt: int) -> Family:
     return Family(
         env, description, rules.horizon, attempt, lambda scene, settings: tuple(rules.tasks(rules.scene(scene))), done,
         lambda scene, n, settings: DeskBatch(scene, n, settings.image_size, settings.yaw, kind), lambda settings: widths(settings.yaw or rules.turns),
-        () if rules.turns else ("yaw",), HOME_STEPS,
+        () if rules.turns else ("yaw",), HOME_STEPS, long,
     )  # fmt: skip
 
 
@@ -139,10 +146,10 @@ FAMILIES = {
     ),
     "gate": Family(
         "imagoal/Gate-v0", "the gate scene family", GATE_HORIZON, GATE_HORIZON, lambda scene, settings: PARTS, _other_end,
-        lambda scene, n, settings: TabletopBatch(scene, n, settings.image_size, gate=True), lambda settings: (2, 2),
+        lambda scene, n, settings: TabletopBatch(scene, n, settings.image_size, gate=True), lambda settings: (2, 2), long=dict.fromkeys(GATE_TASKS, TASK_HORIZON),
     ),
-    "desk": _desk("desk", "imagoal/Desk-v0", "the desk scene family", 65),
-    "ptp_desk": _desk("ptp_desk", "imagoal/PTPDesk-v0", "PTP's desk scene family", 65),
+    "desk": _desk("desk", "imagoal/Desk-v0", "the desk scene family", 65, {}),
+    "ptp_desk": _desk("ptp_desk", "imagoal/PTPDesk-v0", "PTP's desk scene family", 65, dict.fromkeys(TARGETS, TARGET_HORIZON)),
 }  # fmt: skip
 
 

@@ -24,7 +24,8 @@ NEAR = 0.05  # metres between a thing and where the goal has it
 TOUCH = 0.033  # metres from the tip to the middle of a can that the closed fingers touch
 PLACED = 0.015  # metres around a place that a start may have the can
 FLOOR, TOP = 0.009, 2 * CABINET[2]  # metres above the table, of a drawer's floor and a cabinet's top
-HORIZON = 60
+HORIZON = 60  # steps of a demonstration
+TARGET_HORIZON = 400  # steps of an attempt at a target task
 
 
 # ---------------------------------------------------------------- where things are

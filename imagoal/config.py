@@ -173,7 +173,7 @@ class PracticeConfig(JobConfig):
     goals: Any = group("goals", "relabeling of practised episodes; its reward threshold is the pretrain run's")
     episodes: int = key(300, "attempts", minimum=1)
     parallel: int = key(20, "attempts made at once, in copies of the scene", minimum=1)
-    horizon: int = key(0, "steps of one attempt (0: the scene's own, 25 on the tabletop and 65 at a desk, or with online=true the environment's; evaluations have those of pretraining)", minimum=0)
+    horizon: int = key(0, "steps of one attempt (0: the scene's own, 25 on the tabletop, 65 at a desk, more for long tasks, or with online=true the environment's; evaluations have those of pretraining)", minimum=0)
     home: bool = key(True, "at a desk: after the steps of an attempt the arm goes back to where it begins, unless it holds something, so that outcomes show things (a script, by what the arm knows of itself, which is not practised)")
     least_progress: float = key(-1.0, "leave out of what is practised the attempts whose outcome is not nearer to their goal than their start was, by this share of the way, in latents (negative: keep all)", minimum=-1)
     idle: int = key(0, "leave out of what is practised the steps of which so many later the robot is where it was (0: none): who clones its own waiting waits ever longer. Needs a policy that reads where the robot is", minimum=0)
@@ -265,7 +265,7 @@ class EvaluateConfig(JobConfig):
     goal: str = key("", "a goal picture of a rig's world, PNG, for every attempt (empty: goals the simulator draws, so that success can be judged)")
     episodes: int = key(100, "attempts, each with its own goal", minimum=1)
     changes: int = key(1, "how many things differ between start and goal", minimum=1)
-    horizon: int = key(0, "steps of one attempt (0: the scene's own, 25 on the tabletop and 65 at a desk, of a policy of numbers its environment's; not for a rig, which has its own)", minimum=0)
+    horizon: int = key(0, "steps of one attempt (0: the scene's own, 25 on the tabletop, 65 at a desk, 400 for PTP's target tasks, of a policy of numbers its environment's; not for a rig, which has its own)", minimum=0)
 
 
 @dataclass

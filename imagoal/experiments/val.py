@@ -76,7 +76,7 @@ def numbers(result: dict[str, Any]) -> dict[str, float]:
 def judged_in(run: Path, scene: str, config: ExperimentConfig) -> float:
     """Success of a practised policy in another scene than its own."""
     policy = load_policy(str(run), pick_device(config.device))
-    horizon = int(policy.settings["horizon"]) or FAMILIES[policy.scenes.family].attempt
+    horizon = int(policy.settings["horizon"]) or FAMILIES[policy.scenes.family].steps()
     return evaluate(policy.agent, policy.eyes, policy.scenes, scene, config.episodes, horizon).rate
 
 

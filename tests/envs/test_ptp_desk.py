@@ -186,6 +186,12 @@ def test_the_family_is_collected_and_keeps_lost_episodes_out(monkeypatch):
     world.close()
 
 
+def test_an_attempt_at_a_target_task_has_the_environments_steps():
+    family = FAMILIES["ptp_desk"]
+    assert [family.steps(task) for task in TARGETS] == [gymnasium.spec("imagoal/PTPDesk-v0").max_episode_steps] * 3
+    assert family.steps() == family.steps("push_can") == 65 and FAMILIES["gate"].steps("open_pass_shut") == 90
+
+
 @pytest.mark.parametrize("name", ["PTPDesk", "PTPDeskState"])
 def test_the_environment_passes_gymnasiums_checks(name):
     env = gymnasium.make(f"imagoal/{name}-v0", scene=NAME, task="push_can")
