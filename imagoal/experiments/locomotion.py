@@ -35,7 +35,7 @@ AGENTS: dict[str, tuple[str, ...]] = {
     "one_step": ("agent=one_step", FREE),
     "awac": ("agent=awac", FREE, "agent.q_clamp=false", "agent.temperature=1"),
     "td3_bc": ("agent=td3_bc", FREE),
-    "cql": ("agent=cql", FREE),
+    "cql": ("agent=cql", FREE, "precision=bf16"),  # of 31 actions to a state: twice as fast
     "iql": ("agent=iql", FREE),
 }
 LABEL = "score (0 random, 100 expert)"
