@@ -35,7 +35,7 @@ AGENTS: dict[str, tuple[str, ...]] = {
     "one_step": ("agent=one_step", *CRITIC),
     "awac": ("agent=awac", *CRITIC, "agent.q_clamp=false", "agent.temperature=1"),
     "td3_bc": ("agent=td3_bc", *CRITIC),
-    "cql": ("agent=cql", *CRITIC, "agent.samples=4", "precision=bf16"),  # 13 actions to a state are what it costs
+    "cql": ("agent=cql", *CRITIC, "agent.layer_norm=true", "agent.samples=4", "precision=bf16"),  # LayerNorm as the others have; 13 actions to a state are what it costs
     "iql": ("agent=iql", *CRITIC),
 }
 LABEL = "score (0 random, 100 expert)"
