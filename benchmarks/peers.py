@@ -34,7 +34,8 @@ SIZES = (256, 1024)
 PEERS = {"d3rlpy": ("iql", "awac"), "torchrl": ("iql",), "corl_style": ("iql", "awac"), "stable_baselines3": ()}
 RATIOS = (
     *(
-        Ratio(f"peers.{name}.updates_over_{peer}.batch_{size}", f"peers.{name}.updates_per_s.batch_{size}", "imagoal", peer)
+        Ratio(f"peers.{name}.updates_over_{peer}.batch_{size}", f"peers.{name}.updates_per_s.batch_{size}", variant, peer)
+        for variant in ("imagoal", "imagoal_bf16")
         for peer, names in PEERS.items()
         for name in names
         for size in SIZES
