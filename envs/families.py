@@ -114,9 +114,9 @@ class Family:
     homing: int = 0
     long: Mapping[str, int] = field(default_factory=dict)
 
-    def steps(self, task: str = "") -> int:
-        """Steps of an attempt at the named task, or any."""
-        return self.long.get(task, self.attempt)
+    def steps(self, task: str = "", changes: int = 1) -> int:
+        """Steps of an attempt at the named task, or, of no name, at goals in which so many things differ."""
+        return self.long.get(task, self.attempt) if task else self.attempt * changes
 
 
 def _other_end(scene: str, settings: SceneSettings, task: int, first: np.ndarray, last: np.ndarray) -> bool:

@@ -173,7 +173,7 @@ class PracticeConfig(JobConfig):
     goals: Any = group("goals", "relabeling of practised episodes; its reward threshold is the pretrain run's")
     episodes: int = key(300, "attempts", minimum=1)
     parallel: int = key(20, "attempts made at once, in copies of the scene", minimum=1)
-    horizon: int = key(0, "steps of one attempt (0: the scene's own, 25 on the tabletop, 65 at a desk, more for long tasks, or with online=true the environment's; evaluations have those of pretraining)", minimum=0)
+    horizon: int = key(0, "steps of one attempt (0: the scene's own: for each thing to change 25 on the tabletop and 65 at a desk, more for long tasks, or with online=true the environment's; evaluations have those of pretraining)", minimum=0)
     home: bool = key(True, "at a desk: after the steps of an attempt the arm goes back to where it begins, unless it holds something, so that outcomes show things (a script, by what the arm knows of itself, which is not practised)")
     least_progress: float = key(-1.0, "leave out of what is practised the attempts whose outcome is not nearer to their goal than their start was, by this share of the way, in latents (negative: keep all)", minimum=-1)
     idle: int = key(0, "leave out of what is practised the steps of which so many later the robot is where it was (0: none): who clones its own waiting waits ever longer. Needs a policy that reads where the robot is", minimum=0)
@@ -250,7 +250,7 @@ class PlanConfig(JobConfig):
     episodes: int = key(20, "plans, each for its own start and goal", minimum=1)
     changes: int = key(2, "how many things differ between start and goal", minimum=1)
     task: str = key("", "at the gate or desk: goals of one task (empty: any, of so many `changes`)")
-    horizon: int = key(60, "steps of an execution", minimum=2)
+    horizon: int = key(0, "steps of an execution (0: the scene's own: for each thing to change 25 on the tabletop and 65 at a desk, more for long tasks)", minimum=0)
     subgoal_steps: int = key(30, "steps after which the next subgoal is taken, reached or not", minimum=1)
     generator_steps: int = key(1500, "gradient steps of each generator, where they are trained first", minimum=1)
 
@@ -265,7 +265,7 @@ class EvaluateConfig(JobConfig):
     goal: str = key("", "a goal picture of a rig's world, PNG, for every attempt (empty: goals the simulator draws, so that success can be judged)")
     episodes: int = key(100, "attempts, each with its own goal", minimum=1)
     changes: int = key(1, "how many things differ between start and goal", minimum=1)
-    horizon: int = key(0, "steps of one attempt (0: the scene's own, 25 on the tabletop, 65 at a desk, 400 for PTP's target tasks, of a policy of numbers its environment's; not for a rig, which has its own)", minimum=0)
+    horizon: int = key(0, "steps of one attempt (0: the scene's own: for each thing to change 25 on the tabletop and 65 at a desk, 400 for PTP's target tasks, of a policy of numbers its environment's; not for a rig, which has its own)", minimum=0)
 
 
 @dataclass
@@ -273,7 +273,7 @@ class ExperimentConfig(JobConfig):
     """Run a named comparison over several seeds; write benchmarks/results/NAME.json and NAME.png."""
 
     name: str = key("", "the experiment, a file of configs/experiment", required=True)
-    seeds: int = key(3, "seeds 0, 1, ... to run", minimum=1)
+    seeds: int = key(3, "seeds 0, 1, ... to run (with resume=true more than before, too)", minimum=1, free=True)
     episodes: int = key(100, "evaluation episodes of every number", minimum=1)
     results: str = key("benchmarks/results", "folder of the result files", free=True)
     extend: bool = key(False, "keep the seeds that the result file has, and add those that it lacks", free=True)

@@ -38,7 +38,7 @@ def main(config: EvaluateConfig) -> None:
         run.finish({**result, "episodes": config.episodes, "seconds": round(time.monotonic() - began, 1)})
         return
     policy = load_policy(config.policy, pick_device(config.device))
-    horizon = config.horizon or FAMILIES[policy.scenes.family].steps(config.task)
+    horizon = config.horizon or FAMILIES[policy.scenes.family].steps(config.task, config.changes)
     with explained("scene"):
         judged = evaluate(policy.agent, policy.eyes, policy.scenes, config.scene, config.episodes, horizon, config.changes, config.task, keep_images=True)
     low, high = judged.interval

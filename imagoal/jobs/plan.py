@@ -9,14 +9,22 @@ import torch
 from torch import Tensor
 
 from envs.columns import Columns
-from envs.families import open_scene
+from envs.families import FAMILIES, open_scene
 from imagoal.config import PlanConfig
 from imagoal.disk import write_atomic
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import FIRST_SEED, seeded
 from imagoal.figures import bars_with_intervals, chart
 from imagoal.fitting import png
-from imagoal.loading import Policy, encoded, load_policy, open_trajectories, pick_device
+from imagoal.loading import (
+    Policy,
+    encoded,
+    load_policy,
+    open_trajectories,
+    pick_device,
+    pretrain_config,
+    scene_settings,
+)
 from imagoal.report import Report
 from imagoal.rollout import Rollout, roll_out
 from imagoal.run import RunFolder
@@ -44,8 +52,10 @@ def main(config: PlanConfig) -> None:
     drawn = bool(config.start)
     if drawn and not config.goal:
         raise UserError("start= is for planning from one picture to another: give goal= too.")
+    family = FAMILIES[scene_settings(pretrain_config(config.policy)["data"]).family]
+    horizon = config.horizon or family.steps(config.task, config.changes)
     if not drawn:
-        check_horizon(config.horizon, config.subgoal_steps)
+        check_horizon(horizon, config.subgoal_steps)
     check_value(config.policy)
     run = RunFolder("plan", config)
     if run.done:
@@ -83,7 +93,7 @@ def main(config: PlanConfig) -> None:
     if world is not None:
         ways: dict[str, Tensor | SubgoalFollower] = {"planned": planner.follow(plan, config.subgoal_steps), "final_goal_only": aim}
         for name, way in ways.items():
-            rollout = roll_out(world, policy.agent.eval(), eyes, starts, way, config.horizon, keep_images=True)
+            rollout = roll_out(world, policy.agent.eval(), eyes, starts, way, horizon, keep_images=True)
             success = np.zeros(n, bool)
             if not config.goal:
                 success = world.success(rollout.states[:, -1], goals) & ~world.lost()

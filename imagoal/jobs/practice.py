@@ -81,7 +81,7 @@ def main(config: PracticeConfig) -> None:
         return
     scenes = scene_settings(pretrain_config(config.policy)["data"])  # refuses what is no policy of pictures before there is a run folder
     family = FAMILIES[scenes.family]
-    settings = replace(settings, horizon=config.horizon or family.steps(config.task))
+    settings = replace(settings, horizon=config.horizon or family.steps(config.task, config.changes))
     if config.subgoals:
         check_value(config.policy)
         check_horizon(settings.horizon, config.subgoal_steps)

@@ -190,6 +190,7 @@ def test_an_attempt_at_a_target_task_has_the_environments_steps():
     family = FAMILIES["ptp_desk"]
     assert [family.steps(task) for task in TARGETS] == [gymnasium.spec("imagoal/PTPDesk-v0").max_episode_steps] * 3
     assert family.steps() == family.steps("push_can") == 65 and FAMILIES["gate"].steps("open_pass_shut") == 90
+    assert FAMILIES["tabletop"].steps(changes=2) == 2 * FAMILIES["tabletop"].steps() and family.steps("push_can", changes=2) == 65
 
 
 @pytest.mark.parametrize("name", ["PTPDesk", "PTPDeskState"])

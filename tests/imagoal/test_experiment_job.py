@@ -48,6 +48,7 @@ def test_seeds_are_added_to_a_result_file(toy, tmp_path, capsys):
     assert run("none", "seeds=3", "extend=true") == both and "has seeds 0, 1, 2 already" in capsys.readouterr().out
     with pytest.raises(UserError, match="was measured with episodes=100, not 50"):
         run("other", "seeds=4", "episodes=50", "extend=true")
+    assert run("one", "seeds=2", "resume=true")["seeds"] == [0, 1]  # the run itself goes on to more seeds
 
 
 def test_what_is_done_is_in_the_file_when_a_seed_fails(toy, tmp_path):
