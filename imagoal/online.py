@@ -4,7 +4,7 @@ A round: run an episode in every copy of the environment, store it, update on ba
 """
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +16,7 @@ from torch import Tensor
 from envs.offline import append_numbers, check_can_append
 from goals.relabel import HindsightSampler, MixedSampler
 from goals.replay import Replay
+from goals.rewards import RewardConfig
 from imagoal import offline
 from imagoal.compose import name_of
 from imagoal.config import PracticeConfig, PretrainConfig
@@ -26,7 +27,7 @@ from imagoal.learning import learn
 from imagoal.loading import pick_device, pretrain_run
 from imagoal.progress import progress
 from imagoal.report import Report
-from imagoal.run import RunFolder, read_metrics
+from imagoal.run import RunFolder, read_config, read_metrics
 
 MOST_EPISODES = 50  # checkpoints hold everything practised; so many are written at most, besides the last
 
@@ -167,7 +168,11 @@ def with_pretraining(run: Path, policy: str) -> dict[str, list[float | None]]:
 
 
 def checked(config: PracticeConfig) -> PracticeConfig:
-    """The configuration with what 0 and -1 stand for in a scene. Raises UserError for keys that need online=true."""
+    """The configuration with what 0 and -1 stand for in a scene. Raises UserError for keys that need online=true, and for a reward other than the policy's."""
+    theirs, plain = read_config(pretrain_run(config.policy))["goals"]["reward"], asdict(RewardConfig())
+    for name, value in asdict(config.goals.reward).items():
+        if value not in (plain[name], theirs[name]):
+            raise UserError(f"goals.reward.{name}={value}: practice goes on with the reward of pretraining, where it was {theirs[name]}. Pretrain with it, or leave it out.")
     if config.keep and not config.online:
         raise UserError("keep= adds practised episodes of numbers to a dataset: it needs online=true.")
     if config.practised_share > 1 or -1 < config.practised_share < 0:

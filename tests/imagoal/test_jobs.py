@@ -268,6 +268,11 @@ def test_a_horizon_shorter_than_a_subgoal_is_refused(home, policy, capsys):
     assert "shorter than one subgoal" in refusal(capsys, "plan", f"policy={home / 'policy'}", "horizon=5", f"run={home / 'brief'}")
 
 
+def test_practice_says_that_its_reward_is_that_of_pretraining(home, policy, capsys):
+    said = refusal(capsys, "practice", f"policy={home / 'policy'}", "goals.reward.quantile=0.3", f"run={home / 'other_reward'}")
+    assert "goals.reward.quantile=0.3" in said and "reward of pretraining" in said and not (home / "other_reward").exists()
+
+
 def test_a_planner_learns_from_whole_practised_episodes_however_their_length_was_given(home, policy):
     words = ("threads=1", "batch_size=32", "episodes=4", "parallel=2", "updates_per_episode=0", "evaluation_episodes=1", "evaluate_every=0")
     for name, more, length in (("default", (), 26), ("short", ("horizon=4",), 5)):
