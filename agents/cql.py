@@ -24,7 +24,7 @@ class CQLConfig(CriticConfig):
     """Hyper-parameters of CQL."""
 
     conservative_weight: float = 5.0
-    """w; aimless data need far less (.03 in tests/agents)"""
+    """w, in units of reward: a fifth of it where rewards are scaled by a fifth; aimless data need far less (.03 in tests/agents)"""
     samples: int = 10
     """actions of each kind in the log-sum-exp"""
     temperature: float = 0.1
