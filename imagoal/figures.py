@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike
 
 from imagoal import stats
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")  # Okabe and Ito, grey for their black
 INK, MUTED, FAINT = "#2b2a27", "#77736b", "#dedad2"
 DARK = {
     INK: "#e9e5dc", MUTED: "#a39e93", FAINT: "#3a3833", "#000000": "#e9e5dc",

@@ -51,7 +51,7 @@ COMPARED: dict[str, dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 COMPARED["maze_large"] = COMPARED["maze_medium"]
 UNCLAMPED = {"agent=iql": ("agent.target_clip=false",), "agent=awac": ("agent.target_clip=false", "agent.q_clamp=false"), "agent=td3_bc": ("agent.target_clip=false",)}
-COLOURS = (*PALETTE, "#7A5230", "#8A8A8A")
+COLOURS = (*PALETTE, "#7A5230")
 PAIRS = [(task, name) for task in TASKS for name in COMPARED[task]]
 
 
