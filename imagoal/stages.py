@@ -14,6 +14,8 @@ from imagoal.compose import load
 from imagoal.errors import UserError
 from imagoal.run import read_result
 
+Stage = tuple[str, Path, Sequence[str]]  # job, folder, overrides
+
 
 def stage(job: str, folder: Path, *overrides: str) -> dict[str, Any]:
     """Runs `imagoal JOB run=FOLDER overrides...` in this process, or continues it; returns its result.json.
@@ -29,7 +31,7 @@ def stage(job: str, folder: Path, *overrides: str) -> dict[str, Any]:
     return {**read_result(folder), "wall_clock_s": round(time.monotonic() - began, 1) if fresh else 0.0}
 
 
-def stages(jobs: Sequence[tuple[str, Path, Sequence[str]]], workers: int) -> list[dict[str, Any]]:
+def stages(jobs: Sequence[Stage], workers: int) -> list[dict[str, Any]]:
     """Independent stages (job, folder, overrides), `workers` at once, each in a process of its own with one thread; their results in order.
 
     With one worker they run one after another in this process. What a process printed is in FOLDER.log. Raises UserError naming the stage

@@ -18,7 +18,7 @@ from imagoal.config import ExperimentConfig
 from imagoal.evaluation import evaluate
 from imagoal.judging import sampled
 from imagoal.loading import load_model, load_policy, load_prior, open_trajectories, pick_device
-from imagoal.stages import stages
+from imagoal.stages import Stage, stages
 
 EYES = ("vision=vqvae_small", "vision.grid=12", "vision.stem=2", "vision.code_dim=5", "vision.foreground_weight=2", "vision.local=true", "vision.prior.copy=true", "vision.prior.attention=2")
 GOAL_MODELS = {"vae_goals": "vae", "ccvae_goals": "ccvae", "bigan_goals": "bigan", "cbigan_goals": "cbigan"}  # variant -> vision
@@ -32,33 +32,56 @@ BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for
 BARS += [("val", f"{task}.success_{when}", f"VAL, {task.replace('_', ' ')}: {when}") for task in TASKS for when in ("before", "after")]
 
 
+class Jobs:
+    """The stages of one seed in the order of what they need, as lists for `stages`: of a list all can run at once."""
+
+    def __init__(self, config: ExperimentConfig, folder: Path, seed: int) -> None:
+        scenes = whole_scenes("held_out", seed + 2)
+        self.folder, (self.here, self.there) = folder, scenes[seed : seed + 2]
+        self.common = [f"experiment={config.name}", f"seed={seed}", f"device={config.device}"]
+        self.judged = f"evaluation_episodes={config.episodes}"
+        self.shares = {"": 1, **{f"-{variant}": part for variant, part in LESS.items()}}
+
+    def named(self, kind: str, ending: str = "") -> Path:
+        """The folder of a stage: of the comparison itself, or with the ending -VARIANT of one variant."""
+        return self.folder / f"{kind}{ending}"
+
+    def collect(self) -> list[Stage]:
+        """Prior data, whole and less."""
+        return [("collect", self.named("data", e), [*self.common, f"episodes={EPISODES // part}", f"scenes={SCENES // part}", "workers=1"]) for e, part in self.shares.items()]
+
+    def train(self) -> list[Stage]:
+        """Latent models of each with their prior; and the other models of goals."""
+        eyes: list[Stage] = [("train", self.named("model", e), [f"data={self.named('data', e)}", *EYES, *self.common]) for e in self.shares]
+        return eyes + [("train", self.named("model", f"-{variant}"), [f"data={self.named('data')}", f"vision={vision}", *self.common]) for variant, vision in GOAL_MODELS.items()]
+
+    def pretrain(self) -> list[Stage]:
+        """A policy of each."""
+        return [("pretrain", self.named("policy", e), [f"data={self.named('data', e)}", f"model={self.named('model', e)}", *self.common]) for e in self.shares]
+
+    def practice(self) -> list[Stage]:
+        """In the order of SOURCES and LESS."""
+        jobs = [self._practice(variant, self.named("policy"), self.here, source) for variant, source in SOURCES.items()]
+        return jobs + [self._practice(variant, self.named("policy", f"-{variant}"), self.here) for variant in LESS]
+
+    def again(self) -> list[Stage]:
+        """What VAL has practised goes on in a second scene."""
+        return [self._practice("again", self.named("practice-val"), self.there)]
+
+    def _practice(self, variant: str, policy: Path, scene: str, source: str = "affordance") -> Stage:
+        more = [f"goal_model={self.named('model', f'-{variant}')}"] if source == "model" else []
+        return "practice", self.named(f"practice-{variant}"), [f"policy={policy}", f"scene={scene}", f"goal_source={source}", *more, *self.common, self.judged]
+
+
 def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dict[str, float]]:
     """Data, models and policies, then practice in every way."""
-    scenes = whole_scenes("held_out", seed + 2)
-    here, there = scenes[seed], scenes[seed + 1]
-    common = [f"experiment={config.name}", f"seed={seed}", f"device={config.device}"]
-    judged = f"evaluation_episodes={config.episodes}"
-    shares = {"": 1, **{f"-{variant}": part for variant, part in LESS.items()}}
-
-    def named(kind: str, ending: str) -> Path:
-        return folder / f"{kind}{ending}"
-
-    stages([("collect", named("data", e), [*common, f"episodes={EPISODES // part}", f"scenes={SCENES // part}", "workers=1"]) for e, part in shares.items()], config.workers)
-    trained = [("train", named("model", e), [f"data={named('data', e)}", *EYES, *common]) for e in shares]
-    trained += [("train", named("model", f"-{variant}"), [f"data={folder / 'data'}", f"vision={vision}", *common]) for variant, vision in GOAL_MODELS.items()]
-    stages(trained, config.workers)
-    stages([("pretrain", named("policy", e), [f"data={named('data', e)}", f"model={named('model', e)}", *common]) for e in shares], config.workers)
-
-    def practice(variant: str, policy: Path, scene: str, source: str = "affordance") -> tuple[str, Path, list[str]]:
-        more = [f"goal_model={named('model', f'-{variant}')}"] if source == "model" else []
-        return "practice", folder / f"practice-{variant}", [f"policy={policy}", f"scene={scene}", f"goal_source={source}", *more, *common, judged]
-
-    jobs = [practice(variant, folder / "policy", here, source) for variant, source in SOURCES.items()]
-    jobs += [practice(variant, named("policy", f"-{variant}"), here) for variant in LESS]
-    found = dict(zip((*SOURCES, *LESS), stages(jobs, config.workers), strict=True))
-    again = stages([practice("again", folder / "practice-val", there)], config.workers)[0]
+    jobs = Jobs(config, folder, seed)
+    for prepared in (jobs.collect(), jobs.train(), jobs.pretrain()):
+        stages(prepared, config.workers)
+    found = dict(zip((*SOURCES, *LESS), stages(jobs.practice(), config.workers), strict=True))
+    again = stages(jobs.again(), config.workers)[0]
     out = {variant: numbers(result) for variant, result in found.items()}
-    kept = judged_in(folder / "practice-again", here, config)
+    kept = judged_in(folder / "practice-again", jobs.here, config)
     out["second_scene"] = numbers(again) | {"first_scene.success_after_first": float(found["val"]["success_after"]), "first_scene.success_after_second": kept}
     for variant, quality in affordances(folder, seed, config).items():
         out.setdefault(variant, {}).update({
