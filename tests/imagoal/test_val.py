@@ -34,7 +34,7 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
     assert found["val"]["goals.affords"] == 0.7 and found["val"]["goals.shows_drawer"] == 0.4 and found["true_goals"]["goals.kinds"] == 3.0
     assert found["second_scene"]["first_scene.success_after_second"] == 0.45
     assert seen["model"].vision.grid == 12 and seen["model"].prior.attention == 2 and seen["model-vae_goals"].vision.image_size == 48
-    assert seen["data-val_quarter"].episodes == 225 and seen["policy-val_half"].data.endswith("data-val_half")
+    assert seen["data-val_quarter"].episodes == val.EPISODES // 4 == 112 and seen["policy-val_half"].data.endswith("data-val_half")
     assert seen["practice-bigan_goals"].goal_source == "model" and seen["practice-bigan_goals"].goal_model.endswith("model-bigan_goals")
     assert seen["practice-again"].policy.endswith("practice-val") and seen["practice-again"].scene != seen["practice-val"].scene
     assert set(found) >= {*val.SOURCES, *val.LESS}
