@@ -68,7 +68,7 @@ def check_grid(owner: str, c: GridConfig) -> None:
         raise ValueError(f"{owner}: hidden={c.hidden} must be divisible by {ratio // c.stem}")
 
 
-def times_used(index: Int[Tensor, "n"], codes: int) -> Float[Tensor, "codes"]:
+def times_used(index: Int[Tensor, "n"], codes: int) -> Float[Tensor, " k"]:
     """How often each code occurs: `bincount`, which on a GPU makes the host wait for the largest one."""
     return torch.zeros(codes, device=index.device).index_add_(0, index, torch.ones(len(index), device=index.device))
 
