@@ -5,6 +5,7 @@ The mixture is six fractions (RIG: 10% original / 50% prior / 40% future; VAL: 4
 are uniform, so the order within a batch carries no information.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 
@@ -80,8 +81,8 @@ def future_rows(
     if discount == 1.0:
         offset = 1 + (u * room).long()
     else:
-        log = torch.log(torch.tensor(discount, dtype=torch.float64, device=rows.device))
-        offset = 1 + (torch.log1p(-u * -torch.expm1(room * log)) / log).long()
+        log = math.log(discount)
+        offset = 1 + (torch.log1p(-u * -torch.expm1(room.double() * log)) / log).long()
     return rows + torch.minimum(offset, room)
 
 

@@ -41,7 +41,8 @@ def goal_source(config: PracticeConfig, policy: Policy, world: SceneBatch, prior
         raise UserError("goal_source=model needs goal_model=..., the run folder of a train whose model imagines the goals; other sources need none.")
 
     def of_prior_data(n: int, generator: torch.Generator) -> Tensor:
-        return prior_codes[torch.randint(len(prior_codes), (n,), generator=generator)].long()
+        rows = torch.randint(len(prior_codes), (n,), generator=generator, device=generator.device)
+        return prior_codes[rows.to(prior_codes.device)].long().to(generator.device)
 
     if kind in ("other_scenes", "none"):
         return lambda begin, generator: of_prior_data(len(begin.latents), generator)

@@ -137,7 +137,7 @@ def load_model(run: str, device: torch.device) -> LatentModel:
     """The latent model of a train run, with its prior attached where it has one."""
     with explained("model"):
         read_config(run, "train")
-        return load(Path(run).expanduser()).to(device)  # type: ignore[no-any-return]
+        return load(Path(run).expanduser(), device=device)  # type: ignore[no-any-return]
 
 
 def load_eyes(run: str, device: torch.device, proprio: bool = True) -> Eyes:

@@ -86,8 +86,6 @@ class CellAttention(nn.Module):
     Args: width: w; blocks: how many; cells: t; heads: of each, a divisor of 2 w, which is the stream's width.
     """
 
-    hidden: Tensor
-
     def __init__(self, width: int, blocks: int, cells: int, heads: int = 4) -> None:
         super().__init__()
         d = 2 * width
@@ -95,14 +93,14 @@ class CellAttention(nn.Module):
         self.begin, self.place = nn.Parameter(torch.zeros(d)), nn.Parameter(0.1 * torch.randn(cells, d))
         self.blocks = nn.ModuleList(Block(d, heads) for _ in range(blocks))
         self.norm, self.context_norm = nn.LayerNorm(d), nn.LayerNorm(d)
-        self.register_buffer("hidden", torch.full((cells, cells), -torch.inf).triu(1), persistent=False)
 
     def forward(self, features: Float[Tensor, "n t w"], codes: Float[Tensor, "n t w"], context: Float[Tensor, "n t w"]) -> Float[Tensor, "n t w"]:
         """All cells at once; `codes` are their embedded codes, of which a cell reads those before its own."""
         before = torch.cat([self.begin.to(features.dtype).expand(len(codes), 1, -1), self.before(codes[:, :-1]).to(features.dtype)], 1)
         x, seen = self.features(features) + before + self.place, self.contexts(context)
+        hidden = x.new_full((x.shape[1], x.shape[1]), -torch.inf).triu(1)  # no buffer: one that is not stored is not there in a model that was loaded
         for block in self.blocks:
-            x = block(x, seen, self.hidden)
+            x = block(x, seen, hidden)
         return features + self.leave(self.norm(x))  # type: ignore[no-any-return]
 
     def contexts(self, context: Float[Tensor, "n t w"]) -> Float[Tensor, "n t d"]:

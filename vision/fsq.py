@@ -16,7 +16,7 @@ from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from vision.grids import GridAutoencoder, check_grid
+from vision.grids import GridAutoencoder, check_grid, times_used
 
 MARGIN = 1e-3
 """The outermost levels are reached a little before the bound, so that they can be rounded to."""
@@ -130,5 +130,5 @@ class FSQ(GridAutoencoder):
         """The squared error. Metrics: loss, mse (unweighted), perplexity (codes in use, 1..codes)."""
         integers = self.integers(self.features(images))
         loss, mse = self.picture_error(integers / self.halves, images, context)
-        share = torch.bincount(self.index(integers.detach()), minlength=self.config.codes) / len(integers)
+        share = times_used(self.index(integers.detach()), self.config.codes) / len(integers)
         return loss, {"loss": loss.detach(), "mse": mse, "perplexity": torch.exp(torch.special.entr(share).sum())}

@@ -68,6 +68,11 @@ def check_grid(owner: str, c: GridConfig) -> None:
         raise ValueError(f"{owner}: hidden={c.hidden} must be divisible by {ratio // c.stem}")
 
 
+def times_used(index: Int[Tensor, "n"], codes: int) -> Float[Tensor, " k"]:
+    """How often each code occurs: `bincount`, which on a GPU makes the host wait for the largest one."""
+    return torch.zeros(codes, device=index.device).index_add_(0, index, torch.ones(len(index), device=index.device))
+
+
 class ResidualBlock(nn.Module):
     """x + conv1x1(relu(conv3x3(relu(x)))); `kernel` other than 3 replaces the 3x3."""
 

@@ -64,7 +64,7 @@ def bound(
     if not hasattr(model, "elbo"):
         return {}
     device, total = device_of(model), 0.0
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for i in range(0, len(images), CHUNK):
             given = None if context is None else torch.from_numpy(context[i : i + CHUNK]).to(device)

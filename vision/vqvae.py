@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vision.collectives import all_sum, from_first, processes
-from vision.grids import GridAutoencoder, check_grid
+from vision.grids import GridAutoencoder, check_grid, times_used
 
 PROBATION = 0.1
 """The average use a new or restarted code begins with (1 is uniform): an unused one is found dead after
@@ -136,7 +136,7 @@ class VQVAE(GridAutoencoder):
             loss = loss + F.mse_loss(e, x.detach())
         if self.training:
             self._assigned = (x.detach(), index)
-        share = torch.bincount(index, minlength=c.codes) / index.numel()
+        share = times_used(index, c.codes) / index.numel()
         metrics = {
             "loss": loss.detach(),
             "mse": mse,
@@ -158,7 +158,7 @@ class VQVAE(GridAutoencoder):
         c, (x, index) = self.config, self._assigned
         self._assigned = None
         unit = c.codes / (len(index) * processes())
-        counts = all_sum(torch.bincount(index, minlength=c.codes).float() * unit)
+        counts = all_sum(times_used(index, c.codes) * unit)
         self.usage.lerp_(counts, 1 - c.ema_decay)
         if c.ema:
             sums = all_sum(torch.zeros_like(self.total).index_add_(0, index, x) * unit)

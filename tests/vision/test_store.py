@@ -1,12 +1,14 @@
 """Models on disk: whole, readable, and refused when anything is wrong."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 import vision
+from imagoal.loading import load_model
 from vision.pixelcnn import PixelCNN, PixelCNNConfig
 from vision.store import describe
 from vision.vqvae import VQVAE, VQVAEConfig
@@ -35,6 +37,27 @@ def test_round_trip(tmp_path, model):
     assert [p.requires_grad for p in again.parameters()] == [p.requires_grad for p in model.parameters()]
     assert [p.stride() for p in again.parameters()] == [p.stride() for p in model.parameters()]
     assert describe(tmp_path)["notes"] == {"data": "somewhere"}
+
+
+def test_a_prior_with_attention_comes_back_whole(tmp_path, monkeypatch):
+    """What is not stored is made anew: it sees nothing that comes later."""
+    prior = PixelCNN(replace(PIXEL, context_blocks=1, attention=1, width=8)).eval()
+    for parameter in prior.parameters():
+        parameter.data.add_(0.3 * torch.randn_like(parameter))
+    monkeypatch.setattr(torch, "empty_like", lambda like, **kwargs: torch.full_like(like, 7, **kwargs))  # what memory may hold
+    again = vision.load(vision.save(prior, tmp_path))
+    codes, context = torch.randint(12, (3, 4, 4)), torch.randn(3, 48)
+    torch.testing.assert_close(again.log_prob(codes, context), prior.log_prob(codes, context), rtol=0.0, atol=0.0)
+
+
+@pytest.mark.filterwarnings("ignore:.*non-meta parameter.*")
+def test_a_run_is_loaded_onto_one_device(tmp_path):
+    """The prior too, which is no part of the model."""
+    vision.save(VQVAE(VQ), tmp_path / "model")
+    vision.save(PixelCNN(PIXEL), tmp_path / "prior", {"model": describe(tmp_path / "model")["sha256"]})
+    (tmp_path / "config.yaml").write_text("job: train\n")
+    model = load_model(str(tmp_path), torch.device("meta"))
+    assert {p.device.type for p in (*model.parameters(), *model.sampler.__self__.parameters())} == {"meta"}
 
 
 def test_saving_again_leaves_one_model_and_no_scraps(stored):
