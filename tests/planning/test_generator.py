@@ -236,3 +236,10 @@ def test_many_grids_mean_what_they_mean_one_by_one():
         assert torch.equal(whole, torch.cat([head(out[i : i + 1], None if b is None else b[i : i + 1]) for i in range(len(out))]))
         assert torch.equal(whole, head.latents(head.logits(out, b).argmax(-1)))
     assert head(out[:0], base[:0]).shape == (0, 18)
+
+
+def test_codes_beside_the_codebook_are_the_nearest_and_on_it_the_first():
+    head = CodesHead(SubgoalCVAEConfig(latent_shape=(2, 1, 3), likelihood="codes"), torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 3.0]]))
+    on, beside = torch.tensor([[0.0, 1.0, 1.0, 0.0, 0.0, 3.0]]), torch.tensor([[0.1, 1.0, 1.0, 0.0, 0.2, 2.0]])
+    for z in (on, beside, torch.cat([on, beside])):
+        assert torch.equal(head.codes(z), torch.tensor([[0, 1, 2]]).expand(len(z), -1))
