@@ -40,7 +40,7 @@ class PaperNetworks(nn.Module):
         self.generator = SubgoalCVAE(SubgoalCVAEConfig())
         nn.init.normal_(self.generator.decoder.out.weight, std=0.1)
         self.value = nn.Sequential(nn.Linear(2 * LATENT, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 1))
-        self.eval().requires_grad_(False)
+        self.eval()
 
     def worth(self, a: Tensor, b: Tensor) -> Tensor:
         """V(a, b)."""
