@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import envs
 from agents.registry import AGENTS
+from benchmarks.gpu_plan import LATENT, PaperNetworks
 from benchmarks.reference_vqvae import ReferenceTraining
 from envs.desk import DeskBatch
 from envs.desk_tasks import whole_scenes
@@ -33,9 +34,9 @@ from goals.relabel import HindsightSampler
 from goals.replay import Replay
 from goals.rewards import make_reward
 from imagoal.compose import load, name_of
-from planning.generator import SubgoalCVAE, SubgoalCVAEConfig
+from planning.generator import SubgoalCVAE
 from planning.levels import plan_levels
-from planning.planner import PlannerConfig, SubgoalPlanner
+from planning.planner import SubgoalPlanner
 from vision.augment import AugmentConfig, Augmented
 from vision.data import ImageData
 from vision.pixelcnn import PixelCNN
@@ -322,16 +323,11 @@ def planning() -> Iterator[Case]:
 def planner_full() -> Iterator[Case]:
     """A plan at PTP's size: three levels of two subgoals each, 1,024 samples, a draw and five refinements, a U-Net over a 12 x 12 grid of 5; in float32 and in mixed
     precision, the share of the time that its arithmetic alone would take at this machine's rate of matrix products, and 1 problem beside 16 with a sixteenth of the samples."""
-    generator = SubgoalCVAE(SubgoalCVAEConfig()).eval()
-    value = torch.nn.Sequential(torch.nn.Linear(1440, 256), torch.nn.ReLU(), torch.nn.Linear(256, 256), torch.nn.ReLU(), torch.nn.Linear(256, 1)).eval()
-
-    def worth(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return value(torch.cat([a, b], 1)).squeeze(1).float()  # type: ignore[no-any-return]
+    networks = PaperNetworks()
 
     def plan(problems: int, samples: int, precision: str) -> Callable[[], object]:
-        settings = PlannerConfig(subgoals=2, samples=samples, precision=precision)
-        planners = [SubgoalPlanner(generator.generate, worth, settings, begin=generator.begin) for _ in range(3)]
-        z, goal = torch.randn(problems, 720), torch.randn(problems, 720)
+        planners = networks.planners(samples, precision)
+        z, goal = torch.randn(problems, LATENT), torch.randn(problems, LATENT)
         return lambda: plan_levels(planners, z, goal)
 
     def flops(call: Callable[[], object]) -> float:

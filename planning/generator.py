@@ -8,10 +8,9 @@ generator stays where it is. Chained training conditions on the model's own prev
 Shapes: B batch, z flat latent = channels * rows * columns ("c h w" order), d the code u of the CVAE.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from planning.heads import HEADS, Metrics
 
 Quantize = Callable[[Float[Tensor, "B z"]], Float[Tensor, "B z"]]
+Generate = Callable[[Float[Tensor, "B z"], Float[Tensor, "B d"]], Float[Tensor, "B z"]]
 
 
 @dataclass
@@ -71,15 +71,23 @@ class SubgoalCVAE(nn.Module):
         latent: Tensor = self.head(self.decoder(to_grid(z, self.config), u), z)
         return latent
 
-    def begin(self, z: Float[Tensor, "P z"]) -> Callable[[Int[Tensor, "B"], Float[Tensor, "B d"]], Float[Tensor, "B z"]]:
-        """(rows of z, codes) -> `generate(z[rows], u)`, for few states and many codes: what does not depend on u is computed once, which is most of a U-Net."""
-        seen = self.decoder.read(to_grid(z, self.config))
+    def begin(self, z: Float[Tensor, "P z"]) -> tuple[Callable[[Int[Tensor, "#B"], Float[Tensor, "B d"]], Float[Tensor, "B z"]], Generate]:
+        """(rows of z, codes) -> `generate(z[rows], u)`, for few states and many codes, and `generate` for the links that follow; rows are one for each code, or a single one.
 
-        def generate(rows: Tensor, u: Tensor) -> Tensor:
-            latent: Tensor = self.head(self.decoder.write([x[rows] for x in seen], u), z[rows])
+        What does not depend on u is computed once, which is most of a U-Net, and so is what is to be done to weights; they must not change while the functions are in use.
+        """
+        halves = self.decoder.halves()
+        seen = self.decoder.read(to_grid(z, self.config), halves)
+
+        def first(rows: Tensor, u: Tensor) -> Tensor:
+            latent: Tensor = self.head(self.decoder.write([x[rows] for x in seen], u, halves), z[rows].expand(len(u), -1))
             return latent
 
-        return generate
+        def later(z: Tensor, u: Tensor) -> Tensor:
+            latent: Tensor = self.head(self.decoder.write(self.decoder.read(to_grid(z, self.config), halves), u, halves), z)
+            return latent
+
+        return first, later
 
     def loss(
         self, z0: Float[Tensor, "B z"], z1: Float[Tensor, "B z"], *later: Float[Tensor, "B z"], generator: torch.Generator | None = None
@@ -186,11 +194,12 @@ class UNetDecoder(nn.Module):
         widths = [config.channels * 2**i for i in range(levels)]
         self.down = nn.ModuleList()
         for before, width in zip([inputs, *widths[:-1]], widths, strict=True):
-            self.down.append(nn.Sequential(_conv(before, width), nn.ReLU(), _conv(width, width, stride=2), nn.ReLU()))
+            self.down.append(nn.Sequential(_conv(before, width), nn.ReLU(inplace=True), _conv(width, width, stride=2), nn.ReLU(inplace=True)))
         self.bottom_shape = (widths[-1], h >> levels, w >> levels)
         bottom = self.bottom_shape[0] * self.bottom_shape[1] * self.bottom_shape[2]
         self.code = nn.Sequential(nn.Linear(config.latent_dim, config.hidden), nn.ReLU())
         self.bottleneck = nn.Sequential(nn.Linear(bottom + config.hidden, bottom), nn.ReLU())
+        self.skips = [*widths[::-1], inputs]  # channels of what the way up and the last layer see beside x
         self.up = nn.ModuleList()
         for width, after in zip(widths[::-1], [*widths[-2::-1], widths[0]], strict=True):
             self.up.append(nn.Sequential(_conv(2 * width, after), nn.ReLU()))
@@ -199,29 +208,54 @@ class UNetDecoder(nn.Module):
 
     def forward(self, h0: Float[Tensor, "B i h w"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B o h w"]:
         """What a head reads."""
-        return self.write(self.read(h0), u)
+        halves = self.halves()
+        return self.write(self.read(h0, halves), u, halves)
 
     # Every layer after the code has two inputs, x and a skip, and is a sum of both: the skips' terms, with the biases, do not depend on u.
-    def read(self, h0: Float[Tensor, "B i h w"]) -> list[Float[Tensor, "B ..."]]:
+    def halves(self) -> list["Half"]:
+        """Weights of x and of the skip, and biases: of the bottleneck, the way up and the last layer. The bottleneck's are for pixels in the order of memory, "h w c"."""
+        c, h, w = self.bottom_shape
+        weight, bias = _first(self.bottleneck)
+        of_pixels, of_code = (rearrange(x, "(c h w) i -> (h w c) i", c=c, h=h) for x in (weight[:, : c * h * w], weight[:, c * h * w :]))
+        bottom = Half(of_code, rearrange(of_pixels, "o (c h w) -> o (h w c)", c=c, h=h), rearrange(bias, "(c h w) -> (h w c)", c=c, h=h))
+        rest = zip([*map(_first, self.up), _first([self.out])], self.skips, strict=True)
+        halves = [bottom, *(Half(weight[:, :-skip], weight[:, -skip:], bias) for (weight, bias), skip in rest)]
+        return [half.ready() for half in halves]
+
+    def read(self, h0: Float[Tensor, "B i h w"], halves: list["Half"]) -> list[Float[Tensor, "B ..."]]:
         """The terms of h0 in the bottleneck, the way up and the last layer."""
         x, skips = h0, []
         for down in self.down:
             x = down(x)
             skips.append(x)
-        weight, bias = _first(self.bottleneck)
-        terms = [F.linear(x.flatten(1), weight[:, : math.prod(self.bottom_shape)], bias)]
-        for up, skip in zip(self.up, reversed(skips), strict=True):
-            weight, bias = _first(up)
-            terms.append(F.conv2d(skip, weight[:, skip.shape[1] :], bias, padding=1))
-        return [*terms, F.conv2d(h0, self.out.weight[:, -h0.shape[1] :], self.out.bias)]
+        bottom, *ups, out = halves
+        terms = [F.linear(x.permute(0, 2, 3, 1).flatten(1), bottom.skip, bottom.bias)]
+        terms += [F.conv2d(skip, up.skip, up.bias, padding=1) for up, skip in zip(ups, reversed(skips), strict=True)]
+        return [*terms, F.conv2d(h0, out.skip, out.bias)]
 
-    def write(self, terms: list[Float[Tensor, "B ..."]], u: Float[Tensor, "B d"]) -> Float[Tensor, "B o h w"]:
-        """What a head reads, from `read`'s terms."""
+    def write(self, terms: list[Float[Tensor, "#B ..."]], u: Float[Tensor, "B d"], halves: list["Half"]) -> Float[Tensor, "B o h w"]:
+        """What a head reads, from `read`'s terms (one of each code's, or one for all)."""
+        _, h, w = self.bottom_shape
+        bottom, *ups, out = halves
         first, *rest, last = terms
-        x = F.relu(first + F.linear(self.code(u), _first(self.bottleneck)[0][:, math.prod(self.bottom_shape) :])).unflatten(1, self.bottom_shape)
-        for i, (up, term) in enumerate(zip(self.up, rest, strict=True)):
-            x = F.relu(term + F.conv2d(_doubled(x) if i else x, _first(up)[0][:, : x.shape[1]], padding=1))
-        return last + _doubled(F.conv2d(x, self.out.weight[:, : x.shape[1]]))  # one pixel at a time, so before it is doubled
+        x = rearrange(F.linear(self.code(u), bottom.x).add_(first).relu_(), "b (h w c) -> b c h w", h=h, w=w)
+        for i, (up, term) in enumerate(zip(ups, rest, strict=True)):
+            x = F.conv2d(_doubled(x) if i else x, up.x, padding=1).add_(term).relu_()
+        return last + _doubled(F.conv2d(x, out.x))  # one pixel at a time, so before it is doubled
+
+
+class Half(NamedTuple):
+    """The parameters of a layer whose input is x beside a skip."""
+
+    x: Tensor
+    skip: Tensor
+    bias: Tensor
+
+    def ready(self) -> "Half":
+        """In memory as they are needed, and under autocast of its type: once for many calls, where the layers themselves would do it in each."""
+        kind = self.x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.x.dtype
+        return Half(*(p.to(dtype).contiguous(memory_format=torch.channels_last if p.ndim == 4 else torch.contiguous_format) for p in self))
 
 
 class MLPEncoder(nn.Module):
@@ -242,23 +276,27 @@ class MLPDecoder(nn.Module):
     def __init__(self, config: SubgoalCVAEConfig, inputs: int = 0, outputs: int = 0):
         super().__init__()
         c, h, w = config.latent_shape
-        self.shape = (outputs or c, h, w)
+        self.shape, self.latent_dim = (outputs or c, h, w), config.latent_dim
         self.layers = _mlp(_size(config, inputs or c) + config.latent_dim, config.hidden, _size(config, outputs or c))
         _zero(self.layers[-1])
 
     def forward(self, h0: Float[Tensor, "B i h w"], u: Float[Tensor, "B d"]) -> Float[Tensor, "B o h w"]:
         """What a head reads."""
-        return self.write(self.read(h0), u)
+        halves = self.halves()
+        return self.write(self.read(h0, halves), u, halves)
 
-    def read(self, h0: Float[Tensor, "B i h w"]) -> list[Float[Tensor, "B f"]]:
-        """The term of h0 in the first layer."""
+    def halves(self) -> list["Half"]:
+        """The first layer's weights of u and of h0, and its bias."""
         weight, bias = _first(self.layers)
-        return [F.linear(h0.flatten(1), weight[:, : h0[0].numel()], bias)]
+        return [Half(weight[:, -self.latent_dim :], weight[:, : -self.latent_dim], bias).ready()]
 
-    def write(self, terms: list[Float[Tensor, "B f"]], u: Float[Tensor, "B d"]) -> Float[Tensor, "B o h w"]:
-        """What a head reads, from `read`'s term."""
-        x = terms[0] + F.linear(u, _first(self.layers)[0][:, -u.shape[1] :])
-        return self.layers[1:](x).unflatten(1, self.shape)
+    def read(self, h0: Float[Tensor, "B i h w"], halves: list["Half"]) -> list[Float[Tensor, "B f"]]:
+        """The term of h0 in the first layer."""
+        return [F.linear(h0.flatten(1), halves[0].skip, halves[0].bias)]
+
+    def write(self, terms: list[Float[Tensor, "#B f"]], u: Float[Tensor, "B d"], halves: list["Half"]) -> Float[Tensor, "B o h w"]:
+        """What a head reads, from `read`'s term (one of each code's, or one for all)."""
+        return self.layers[1:](F.linear(u, halves[0].x).add_(terms[0])).unflatten(1, self.shape)
 
 
 NETWORKS = {"unet": (ConvEncoder, UNetDecoder), "mlp": (MLPEncoder, MLPDecoder)}

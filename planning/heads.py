@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from planning.generator import SubgoalCVAEConfig
 
 WORDS = 16  # numbers from which the logits of a cell's codes are made
-CACHED = 16  # grids whose logits are compared while they are in the cache
+CACHED, AT_ONCE = 16, 1024  # grids whose logits are compared at once: on a CPU, while they are in the cache; on a GPU
 Metrics = dict[str, Float[Tensor, ""]]
 
 
@@ -59,8 +59,8 @@ class CodesHead(nn.Module):
 
     def forward(self, out: Float[Tensor, "B e h w"], base: Float[Tensor, "B z"] | None) -> Float[Tensor, "B z"]:
         """The latent meant, on the codebook; `base` is what may stay, None where nothing does."""
-        some = range(0, len(out), CACHED)
-        found = [likeliest(self.logits(out[i : i + CACHED], None if base is None else base[i : i + CACHED])) for i in some]
+        size = CACHED if out.device.type == "cpu" else AT_ONCE
+        found = [likeliest(self.logits(out[i : i + size], None if base is None else base[i : i + size])) for i in range(0, len(out), size)]
         return self.latents(torch.cat(found) if found else out.new_zeros(0, out.shape[2] * out.shape[3], dtype=torch.int64))
 
     def loss(self, out: Float[Tensor, "B e h w"], base: Float[Tensor, "B z"] | None, target: Float[Tensor, "B z"]) -> tuple[Float[Tensor, ""], Float[Tensor, "B z"], Metrics]:
@@ -77,13 +77,14 @@ class CodesHead(nn.Module):
         return logits if base is None else logits.scatter_add_(2, self.codes(base)[..., None], rows[..., WORDS:])
 
     def codes(self, z: Float[Tensor, "B z"]) -> Int[Tensor, "B n"]:
-        """The nearest codes of every cell; found by their first number where the latents are on the codebook, which is several times as fast."""
+        """The nearest codes of every cell; found by their first number where the latents are on the codebook, which is several times as fast on a CPU."""
         cells = rearrange(z, "b (c n) -> b n c", c=self.codebook.shape[1]).float()
         first, order = self.codebook[:, 0].sort()
         found = order[torch.searchsorted(first, cells[..., 0].contiguous()).clamp_max(len(order) - 1)]
-        if torch.equal(F.embedding(found, self.codebook), cells):
+        there = (F.embedding(found, self.codebook) == cells).all(-1)
+        if z.device.type == "cpu" and there.all():  # a GPU would have to be waited for
             return found
-        return (self.codebook.square().sum(1) - 2 * cells @ self.codebook.T).argmin(-1)
+        return torch.where(there, found, (self.codebook.square().sum(1) - 2 * cells @ self.codebook.T).argmin(-1))
 
     def latents(self, codes: Int[Tensor, "B n"]) -> Float[Tensor, "B z"]:
         """Flat latents of codes."""

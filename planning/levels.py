@@ -5,13 +5,15 @@ paper's factor is 2). All segments of a level are one batch of problems, so thre
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
+from operator import mul
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from planning.planner import Plan, SubgoalPlanner
+from planning.planner import Noise, Plan, SubgoalPlanner
 
 
 def plan_levels(
@@ -29,10 +31,25 @@ def plan_levels(
     """
     if not planners:
         raise ValueError("plan_levels needs at least one planner")
+    found = search_levels(planners, z, goal, draw_levels(planners, z, generator))
+    for planner, plan in zip(planners, found, strict=True):
+        planner.accept(plan, remember)
+    values, codes, subgoals = (rearrange(x, "(p s) k ... -> p (s k) ...", p=len(z)) for x in (found[-1].values, found[-1].codes, found[-1].subgoals))
+    return Plan(subgoals, found[-1].cost.view(len(z), -1).sum(1), values, codes)
+
+
+def draw_levels(planners: Sequence[SubgoalPlanner], z: Float[Tensor, "P z"], generator: torch.Generator | None = None) -> list[Noise]:
+    """What `search_levels` needs, the coarsest level's first."""
+    segments = accumulate((p.config.subgoals for p in planners[:-1]), mul, initial=len(z))
+    return [planner.draw(problems, z, generator) for planner, problems in zip(planners, segments, strict=True)]
+
+
+def search_levels(planners: Sequence[SubgoalPlanner], z: Float[Tensor, "P z"], goal: Float[Tensor, "P z"], noise: Sequence[Noise]) -> list[Plan]:
+    """The plans that every level finds with its noise, for the segments that the coarser one left. As `SubgoalPlanner.search`, it waits for nothing."""
+    found: list[Plan] = []
     subgoals = goal[:, None]
-    for planner in planners:
+    for planner, drawn in zip(planners, noise, strict=True):
         starts = torch.cat([z[:, None], subgoals[:, :-1]], dim=1)
-        found = planner.plan(starts.flatten(0, 1), subgoals.flatten(0, 1), generator, remember=remember)
-        subgoals = rearrange(found.subgoals, "(p s) k z -> p (s k) z", p=len(z))
-    values, codes = (rearrange(x, "(p s) k ... -> p (s k) ...", p=len(z)) for x in (found.values, found.codes))
-    return Plan(subgoals, found.cost.view(len(z), -1).sum(1), values, codes)
+        found.append(planner.search(starts.flatten(0, 1), subgoals.flatten(0, 1), drawn))
+        subgoals = rearrange(found[-1].subgoals, "(p s) k z -> p (s k) z", p=len(z))
+    return found

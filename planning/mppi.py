@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Cost = Callable[[Float[Tensor, "*p n k d"]], Float[Tensor, "*p n"]]
-Propose = Callable[[Tensor, Tensor], Tensor]  # samples (*p, n, k, d) and their costs (*p, n) -> other samples
+Propose = Callable[[Tensor, Tensor, Tensor], Tensor]  # samples (*p, n, k, d), their costs (*p, n) and noise like the samples -> other samples
 
 
 class MPPIResult(NamedTuple):
@@ -42,40 +42,43 @@ def mppi(
     sigmas: Sequence[float],
     temperature: float,
     generator: torch.Generator | None = None,
+    noise: Float[Tensor, "rounds *p n k d"] | None = None,
 ) -> MPPIResult:
     """Minimise `cost` from a cloud of initial samples; one refinement per entry of `sigmas`.
 
     `initial` is the prior draw (and whatever better guesses the caller mixed in). `temperature` is in units of cost, > 0.
     The best sample so far takes part in every weighting, so the search does not forget it. With `sigmas=()` this is random
     shooting. Raises ValueError for a temperature that is not positive or a negative sigma. `generator` lives on the
-    device of `initial`.
+    device of `initial`, and gives the `noise` unless that has been drawn before (`draws`).
     """
     if temperature <= 0 or any(sigma < 0 for sigma in sigmas):
         raise ValueError(f"mppi needs temperature > 0 and sigmas >= 0, got temperature={temperature}, sigmas={sigmas}")
 
     def around(sigma: float) -> Propose:
-        def propose(samples: Tensor, costs: Tensor) -> Tensor:
+        def propose(samples: Tensor, costs: Tensor, noise: Tensor) -> Tensor:
             weights = path_weights(costs, temperature)
             mean = torch.einsum("...n,...nkd->...kd", weights, samples).unsqueeze(-3)  # (*p, 1, k, d)
-            return mean + sigma * normal_like(samples, generator)
+            return mean + sigma * noise
 
         return propose
 
-    return refine(cost, initial, [around(sigma) for sigma in sigmas])
+    return refine(cost, initial, [around(sigma) for sigma in sigmas], draws(initial, len(sigmas), generator) if noise is None else noise)
 
 
-def shooting(cost: Cost, initial: Float[Tensor, "*p n k d"], rounds: int, generator: torch.Generator | None = None) -> MPPIResult:
+def shooting(
+    cost: Cost, initial: Float[Tensor, "*p n k d"], rounds: int, generator: torch.Generator | None = None, noise: Float[Tensor, "rounds *p n k d"] | None = None
+) -> MPPIResult:
     """The best of the initial samples and of `rounds` more draws of as many from N(0, I)."""
-    return refine(cost, initial, [lambda samples, costs: normal_like(samples, generator)] * rounds)
+    return refine(cost, initial, [lambda samples, costs, noise: noise.clone()] * rounds, draws(initial, rounds, generator) if noise is None else noise)
 
 
-def refine(cost: Cost, initial: Float[Tensor, "*p n k d"], proposals: Sequence[Propose]) -> MPPIResult:
-    """The loop of all searches: a round for each proposal, (samples, costs) -> new samples, of which the first gives way to the best so far."""
+def refine(cost: Cost, initial: Float[Tensor, "*p n k d"], proposals: Sequence[Propose], noise: Float[Tensor, "rounds *p n k d"]) -> MPPIResult:
+    """The loop of all searches: a round for each proposal, (samples, costs, noise) -> new samples, of which the first gives way to the best so far."""
     samples, costs = initial, cost(initial)
     best, best_cost = best_sample(samples, costs)
     history = [best_cost]
-    for propose in proposals:
-        samples = propose(samples, costs)
+    for propose, drawn in zip(proposals, noise, strict=True):
+        samples = propose(samples, costs, drawn)
         samples[..., 0, :, :] = best
         costs = cost(samples)
         best, best_cost = best_sample(samples, costs)
@@ -83,9 +86,12 @@ def refine(cost: Cost, initial: Float[Tensor, "*p n k d"], proposals: Sequence[P
     return MPPIResult(best, best_cost, torch.stack(history))
 
 
-def normal_like(samples: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Standard normal noise in the shape of samples."""
-    return torch.randn(samples.shape, generator=generator, device=samples.device, dtype=samples.dtype)
+def draws(samples: Float[Tensor, "*p n k d"], rounds: int, generator: torch.Generator | None) -> Float[Tensor, "rounds *p n k d"]:
+    """Standard normal noise like the samples for so many rounds, drawn one after the other."""
+    noise = samples.new_empty(rounds, *samples.shape)
+    for one in noise:
+        one.normal_(generator=generator)
+    return noise
 
 
 def best_sample(

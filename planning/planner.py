@@ -22,15 +22,17 @@ from torch import Tensor
 from planning.cem import cem
 from planning.follower import euclidean
 from planning.memory import PlanMemory
-from planning.mppi import Cost, MPPIResult, mppi, shooting
+from planning.mppi import Cost, MPPIResult, draws, mppi, shooting
 
 Generate = Callable[[Float[Tensor, "B z"], Float[Tensor, "B d"]], Float[Tensor, "B z"]]
 Value = Callable[[Float[Tensor, "B z"], Float[Tensor, "B z"]], Float[Tensor, "B"]]
-Begin = Callable[[Float[Tensor, "P z"]], Callable[[Int[Tensor, "B"], Float[Tensor, "B d"]], Float[Tensor, "B z"]]]
+First = Callable[[Int[Tensor, "#B"], Float[Tensor, "B d"]], Float[Tensor, "B z"]]  # rows of the starts: one for each code, or a single one
+Begin = Callable[[Float[Tensor, "P z"]], tuple[First, Generate]]
 Quantize = Callable[[Float[Tensor, "B z"]], Float[Tensor, "B z"]]
 
 
 METHODS = ("ptp", "leap", "gcp")
+GPU_CHUNK = 16384  # rows that keep a GPU busy; the paper's U-Net takes 3 GB for them
 
 
 @dataclass
@@ -45,7 +47,7 @@ class PlannerConfig:
     temperature: float = 0.1  # in units of cost
     eta: float = 0.001  # weight of the values; 0 plans without them
     prior_weight: float = 0.01  # weight of the codes' squared norm: stay where the generator was trained
-    chunk: int = 256  # candidate chains evaluated at once: bounds the memory, and the U-Net is fastest in the cache
+    chunk: int = 256  # candidate chains a CPU evaluates at once: bounds the memory, and the U-Net is fastest in the cache; a GPU, at least 16,384
     precision: str = "32"  # "bf16": candidates are compared in mixed precision, faster where the processor has it; the answer is float32
     method: str = "ptp"  # where subgoals come from: ptp (a conditional generator), leap (a VAE of single states), gcp (predicted midpoints, no search)
     levels: tuple[int, ...] = (25,)  # steps between subgoals, coarsest level first; each finer level splits a segment in two
@@ -71,11 +73,18 @@ class Plan(NamedTuple):
     codes: Float[Tensor, "P K d"]  # the codes behind the chain
 
 
-Search = Callable[[Cost, Tensor, PlannerConfig, torch.Generator | None], MPPIResult]
+class Noise(NamedTuple):
+    """All that is random in a search."""
+
+    first: Float[Tensor, "P N K d"]  # the candidates of the first round
+    later: Float[Tensor, "rounds P N K d"]
+
+
+Search = Callable[[Cost, Noise, PlannerConfig], MPPIResult]
 SEARCHES: dict[str, Search] = {
-    "mppi": lambda cost, initial, c, generator: mppi(cost, initial, c.sigmas, c.temperature, generator),
-    "cem": lambda cost, initial, c, generator: cem(cost, initial, len(c.sigmas), generator=generator),
-    "shooting": lambda cost, initial, c, generator: shooting(cost, initial, len(c.sigmas), generator),
+    "mppi": lambda cost, noise, c: mppi(cost, noise.first, c.sigmas, c.temperature, noise=noise.later),
+    "cem": lambda cost, noise, c: cem(cost, noise.first, len(c.sigmas), noise=noise.later),
+    "shooting": lambda cost, noise, c: shooting(cost, noise.first, len(c.sigmas), noise=noise.later),
 }
 
 
@@ -94,9 +103,9 @@ class SubgoalPlanner:
     ):
         """`quantize` snaps every generated subgoal, for instance onto the vision model's codebook; `memory` remembers
         the codes of earlier plans and supplies some of the first samples. `begin(z)` gives (rows, u) -> generate(z[rows], u) for first links, whose
-        candidates share the starts z: faster where a generator has it (`SubgoalCVAE.begin`)."""
+        candidates share the starts z, and `generate` for the others: faster where a generator has it (`SubgoalCVAE.begin`)."""
         self.generate, self.value, self.distance, self.quantize = generate, value, distance, quantize
-        self.begin = begin or (lambda z: lambda rows, u: generate(z[rows], u))
+        self.begin = begin or (lambda z: (lambda rows, u: generate(z[rows].expand(len(u), -1), u), generate))
         self.memory, self.config = memory, config
 
     @torch.no_grad()
@@ -113,30 +122,48 @@ class SubgoalPlanner:
         Without `initial` the memory's guesses are used, where there is a memory; `remember` adds what was found to it. `generator` lives on the device of `z`.
         Raises ValueError when every candidate's cost is not finite (a generator or value that has diverged).
         """
+        found = self.search(z, goal, self.draw(len(z), z, generator, initial))
+        self.accept(found, remember)
+        return found
+
+    def draw(
+        self, problems: int, like: Float[Tensor, "P z"], generator: torch.Generator | None = None, initial: Float[Tensor, "P n K d"] | None = None
+    ) -> Noise:
+        """What `search` needs for so many problems, of the device and type of the latents `like`, with `initial` or the memory's guesses among the candidates."""
         c = self.config
-        shape = (len(z), c.samples, c.subgoals, c.latent_dim)
-        draw = torch.randn(shape, generator=generator, device=z.device, dtype=z.dtype)
+        shape = (problems, c.samples, c.subgoals, c.latent_dim)
+        first = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
         if initial is None and self.memory is not None:
-            initial = self.memory.propose(len(z), c.samples, generator)
+            initial = self.memory.propose(problems, c.samples, generator)
         if initial is not None:
-            draw[:, : initial.shape[1]] = initial
+            first[:, : initial.shape[1]] = initial
+        return Noise(first, draws(first, len(c.sigmas), generator))
+
+    @torch.no_grad()
+    def search(self, z: Float[Tensor, "P z"], goal: Float[Tensor, "P z"], noise: Noise) -> Plan:
+        """The plan that is found with this noise. Nothing here waits for the device, so a CUDA graph can capture it; `accept` looks at what came of it."""
+        c = self.config
         with torch.autocast(z.device.type, torch.bfloat16, enabled=c.precision == "bf16"):
-            found = SEARCHES[c.search](lambda codes: self.cost(z, goal, codes), draw, c, generator)
-        if not torch.isfinite(found.cost).all():
-            raise ValueError("no plan has a finite cost: the subgoal generator or the value returned nan or infinity")
-        if self.memory is not None and remember:
-            self.memory.add(found.best)
-        chain = self.chain(self.generate(z, found.best[:, 0]), found.best)
+            begun = self.begin(z)
+            found = SEARCHES[c.search](lambda codes: self.cost(z, goal, codes, begun), noise, c)
+        chain = torch.stack(self.links(self.generate(z, found.best[:, 0]), found.best, self.generate), dim=1)
         subgoals = torch.cat([chain[:, :-1], goal[:, None]], dim=1)
         return Plan(subgoals, found.cost, self.segment_values(z, subgoals), found.best)
 
-    def chain(self, first: Float[Tensor, "B z"], codes: Float[Tensor, "B K d"]) -> Float[Tensor, "B K z"]:
-        """The subgoals that codes lead through, from what the first of them led to, each (quantized and) fed to the next link."""
+    def accept(self, plan: Plan, remember: bool = True) -> None:
+        """Add a plan to the memory. Raises ValueError for one whose cost is not finite."""
+        if not torch.isfinite(plan.cost).all():
+            raise ValueError("no plan has a finite cost: the subgoal generator or the value returned nan or infinity")
+        if self.memory is not None and remember:
+            self.memory.add(plan.codes)
+
+    def links(self, first: Float[Tensor, "B z"], codes: Float[Tensor, "B K d"], generate: Generate) -> list[Float[Tensor, "B z"]]:
+        """The K subgoals that codes lead through, from what the first of them led to, each (quantized and) fed to the next link."""
         links = [first if self.quantize is None else self.quantize(first)]
         for u in codes.unbind(1)[1:]:
-            z = self.generate(links[-1], u)
+            z = generate(links[-1], u)
             links.append(z if self.quantize is None else self.quantize(z))
-        return torch.stack(links, dim=1)
+        return links
 
     def segment_values(self, z: Float[Tensor, "P z"], subgoals: Float[Tensor, "P K z"]) -> Float[Tensor, "P K"]:
         """V(s_{i-1}, s_i) for i = 1..K with s_0 = z. Zeros when the values do not count (eta = 0)."""
@@ -146,24 +173,30 @@ class SubgoalPlanner:
         return self.value(before.flatten(0, 1), subgoals.flatten(0, 1)).unflatten(0, subgoals.shape[:2])
 
     def cost(
-        self, z: Float[Tensor, "P z"], goal: Float[Tensor, "P z"], codes: Float[Tensor, "P N K d"]
+        self, z: Float[Tensor, "P z"], goal: Float[Tensor, "P z"], codes: Float[Tensor, "P N K d"], begun: tuple[First, Generate] | None = None
     ) -> Float[Tensor, "P N"]:
-        """The cost of every candidate chain, in chunks of rows."""
+        """The cost of every candidate chain, in chunks of rows; `begun` is `begin(z)`."""
         problems, samples = codes.shape[:2]
         problem = torch.arange(problems, device=z.device).repeat_interleave(samples)  # (P*N,)
         flat = codes.flatten(0, 1)
-        first = self.begin(z)
-        parts = [
-            self._chunk_cost(z[rows], goal[rows], u, first(rows, u[:, 0]))
-            for rows, u in zip(problem.split(self.config.chunk), flat.split(self.config.chunk), strict=True)
-        ]
+        first, later = begun or self.begin(z)
+        chunk = self.config.chunk if z.device.type == "cpu" else max(self.config.chunk, GPU_CHUNK)
+        parts = []
+        for i in range(0, len(flat), chunk):
+            u = flat[i : i + chunk]
+            rows = problem[i : i + 1] if i // samples == (i + len(u) - 1) // samples else problem[i : i + chunk]
+            start, end = z[rows].expand(len(u), -1), goal[rows].expand(len(u), -1)
+            parts.append(self._chunk_cost(start, end, u, self.links(first(rows, u[:, 0]), u, later)))
         cost = torch.cat(parts).unflatten(0, (problems, samples))
         return cost.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.inf)  # a broken chain is never chosen
 
     def _chunk_cost(
-        self, z: Float[Tensor, "B z"], goal: Float[Tensor, "B z"], codes: Float[Tensor, "B K d"], first: Float[Tensor, "B z"]
+        self, z: Float[Tensor, "B z"], goal: Float[Tensor, "B z"], codes: Float[Tensor, "B K d"], links: list[Float[Tensor, "B z"]]
     ) -> Float[Tensor, "B"]:
         c = self.config
-        chain = self.chain(first, codes)
-        values = self.segment_values(z, torch.cat([chain, goal[:, None]], dim=1)).sum(-1)  # K + 1 segments
-        return self.distance(chain[:, -1].float(), goal) - c.eta * values + c.prior_weight * codes.square().sum((-1, -2))
+        cost = self.distance(links[-1].float(), goal)
+        if c.eta != 0:
+            nodes = torch.stack([z, *links, goal])  # (K + 2, B, z): the ends of all segments are slices
+            values = self.value(nodes[:-1].flatten(0, 1), nodes[1:].flatten(0, 1)).unflatten(0, (-1, len(z)))
+            cost = cost - c.eta * values.sum(0)
+        return cost + c.prior_weight * codes.square().sum((-1, -2))

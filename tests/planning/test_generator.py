@@ -203,7 +203,10 @@ def test_begun_once_it_goes_where_it_goes_from_every_row(shape, network):
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     z, u, rows = torch.randn(2, shape[0] * shape[1] * shape[2]), torch.randn(6, 3), torch.tensor([0, 1, 1, 0, 1, 0])
-    torch.testing.assert_close(model.begin(z)(rows, u), model.generate(z[rows], u), atol=1e-4, rtol=1e-4)
+    first, later = model.begin(z)
+    for some in (rows, rows[:1]):
+        torch.testing.assert_close(first(some, u), model.generate(z[some].expand(6, -1), u), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(later(z[rows], u), model.generate(z[rows], u), atol=1e-4, rtol=1e-4)
 
 
 def test_the_u_net_is_convolutions_of_what_came_up_and_what_was_skipped():
@@ -236,3 +239,10 @@ def test_many_grids_mean_what_they_mean_one_by_one():
         assert torch.equal(whole, torch.cat([head(out[i : i + 1], None if b is None else b[i : i + 1]) for i in range(len(out))]))
         assert torch.equal(whole, head.latents(head.logits(out, b).argmax(-1)))
     assert head(out[:0], base[:0]).shape == (0, 18)
+
+
+def test_codes_beside_the_codebook_are_the_nearest_and_on_it_the_first():
+    head = CodesHead(SubgoalCVAEConfig(latent_shape=(2, 1, 3), likelihood="codes"), torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 3.0]]))
+    on, beside = torch.tensor([[0.0, 1.0, 1.0, 0.0, 0.0, 3.0]]), torch.tensor([[0.1, 1.0, 1.0, 0.0, 0.2, 2.0]])
+    for z in (on, beside, torch.cat([on, beside])):
+        assert torch.equal(head.codes(z), torch.tensor([[0, 1, 2]]).expand(len(z), -1))

@@ -1,12 +1,14 @@
 """The planner on a point in a box, where what is right can be seen."""
 
 import math
+from contextlib import nullcontext
 from itertools import pairwise
 
 import pytest
 import torch
 
-from planning.levels import plan_levels
+from planning.generator import SubgoalCVAE, SubgoalCVAEConfig
+from planning.levels import draw_levels, plan_levels, search_levels
 from planning.memory import MemoryConfig, PlanMemory
 from planning.planner import PlannerConfig, SubgoalPlanner
 
@@ -190,11 +192,40 @@ def test_first_links_begun_once_give_the_same_plan():
 
     def begin(z):
         asked.append(len(z))
-        return lambda rows, u: straight(z[rows], u)
+        return (lambda rows, u: straight(z[rows], u)), straight
 
     z, goal = START + torch.tensor([[0.0, 0.0], [0.2, 0.3], [-0.1, 1.0]]), GOAL.expand(3, 2)
     config = PlannerConfig(subgoals=3, latent_dim=2, samples=24, eta=0.01, chunk=7)
     one, other = (SubgoalPlanner(straight, value, config, begin=b).plan(z, goal, torch.Generator().manual_seed(0)) for b in (None, begin))
     for a, b in zip(one, other, strict=True):
         assert torch.equal(a, b)
-    assert asked == [3] * 6  # once for every round of the search
+    assert asked == [3]  # once
+
+
+@pytest.mark.parametrize("search", ["mppi", "cem", "shooting"])
+def test_noise_drawn_before_gives_the_same_plan(search):
+    planners = [planner(subgoals=k, samples=32, search=search)[0] for k in (2, 3)]
+    z, goal = START.expand(2, 2), GOAL.expand(2, 2)
+    one = plan_levels(planners, z, goal, torch.Generator().manual_seed(3))
+    noise = draw_levels(planners, z, torch.Generator().manual_seed(3))
+    assert [n.first.shape for n in noise] == [(2, 32, 2, 2), (4, 32, 3, 2)]
+    for _ in range(2):  # the noise is left as it was
+        found = search_levels(planners, z, goal, noise)
+        assert torch.equal(found[-1].subgoals.view(2, 6, 2), one.subgoals) and torch.equal(found[-1].cost.view(2, 2).sum(1), one.cost)
+
+
+@pytest.mark.parametrize("search", ["mppi", "cem", "shooting"])
+@pytest.mark.parametrize(("network", "likelihood"), [("unet", "smooth_l1"), ("mlp", "codes")])
+def test_a_search_waits_for_nothing(network, likelihood, search, monkeypatch):
+    """On the meta device there are no numbers: whoever asks for one, for which a GPU would have to be waited for, fails."""
+    monkeypatch.setattr(torch, "autocast", lambda *settings, **more: nullcontext())  # which does not know the device
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
+    config = SubgoalCVAEConfig((2, 4, 4), network, latent_dim=3, channels=4, hidden=8, likelihood=likelihood)
+    generator = SubgoalCVAE(config, torch.randn(6, 2)).requires_grad_(False).to("meta")
+    settings = PlannerConfig(subgoals=2, latent_dim=3, samples=16, search=search, chunk=4)
+    planners = [SubgoalPlanner(generator.generate, lambda a, b: (a - b).sum(1), settings, begin=generator.begin) for _ in range(2)]
+    z, goal = torch.empty(3, 32, device="meta"), torch.empty(3, 32, device="meta")
+    found = search_levels(planners, z, goal, draw_levels(planners, z))
+    assert found[-1].subgoals.shape == (6, 2, 32) and found[-1].subgoals.device.type == "meta"
+    with pytest.raises(RuntimeError, match="meta"):
+        planners[0].accept(found[0])  # which does look
