@@ -12,6 +12,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent / "agents"))
 from agent_cases import ACTION, CASES, GOAL, GRID, NAMES, OBS, make, random_batch, random_snippet
 
+from agents.graphed import GraphedUpdate
 from agents.registry import AGENTS
 from goals.lookup import CodebookLookup
 from goals.relabel import HindsightSampler, MixedSampler, Mixture
@@ -108,6 +109,24 @@ def test_a_run_goes_on_exactly_from_its_checkpoint(name, options, tmp_path):
             one.update(there(batch_for(agent, seed)))
     for key, value in agent.checkpoint().items():
         assert torch.equal(again.checkpoint()[key], value), key
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=NAMES)
+def test_updates_as_graphs_are_the_agents_own(name, options):
+    """Noise and all, with a checkpoint put back in between."""
+    eager, agent = (on_gpu(make(name, **options)) for _ in range(2))
+    graphed = GraphedUpdate(agent)
+    for seed in range(20):
+        batch = there(batch_for(agent, seed))
+        expected, found = eager.update(batch), graphed(batch)
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-2, atol=1e-3, msg=lambda text, key=key, seed=seed: f"{key}, update {seed}: {text}")
+        if seed == 9:
+            agent.restore({key: value.cpu() for key, value in agent.checkpoint().items()})
+    assert agent.step == eager.step and len(graphed.recorded) == (agent.rhythm if options.get("average_rate", 1) > 0.05 else 0)
+    for (key, mine), other in zip(agent.named_parameters(), eager.parameters(), strict=True):
+        assert (mine - other).abs().mean() < agent.config.learning_rate, key
 
 
 def test_hindsight_and_mixed_precision_stay_on_the_gpu():
