@@ -10,7 +10,8 @@ does not do the same in every update (`Agent.rhythm`) has a graph for each kind;
 young average, a policy that clones at first) updates are not recorded yet.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -23,10 +24,12 @@ Metrics = dict[str, Tensor]
 WARM_UP = 3  # of each kind of update, before one is recorded: they make the optimisers' state and what libraries keep
 
 
-def record(run: Callable[[], Metrics], generator: torch.Generator, stream: torch.cuda.Stream) -> tuple[Callable[[], None], Metrics]:
-    """What `run` does on the GPU, recorded but not done: how to do it, and the tensors it will write its results to. `generator` is the one it draws from."""
+def record(run: Callable[[], Metrics], generators: Sequence[torch.Generator], stream: torch.cuda.Stream) -> tuple[Callable[[], None], Metrics]:
+    """What `run` does on the GPU, recorded but not done: how to do it, and the tensors it will write its results to. `generators` are those it draws from: every
+    replay draws on from where they are."""
     graph = torch.cuda.CUDAGraph()
-    graph.register_generator_state(generator)
+    for generator in generators:
+        graph.register_generator_state(generator)
     with torch.cuda.graph(graph, stream=stream):
         found = run()
     return graph.replay, found
@@ -40,6 +43,28 @@ def apart(run: Callable[[], Metrics], stream: torch.cuda.Stream) -> Metrics:
         found = run()
     here.wait_stream(stream)
     return found
+
+
+@contextmanager
+def recordable(agent: Agent) -> Iterator[None]:
+    """Torch asks that optimisers be `capturable` while they are recorded; fused Adam counts its steps on the GPU anyway."""
+    groups = [group for optimizer in agent.optimizers.values() for group in optimizer.param_groups]
+    for group in groups:
+        group["capturable"] = True
+    try:
+        yield
+    finally:
+        for group in groups:
+            group["capturable"] = False
+
+
+def uncounted(agent: Agent, batch: Any) -> Metrics:
+    """An update that leaves counting to the caller: recording it does not do it."""
+    step = agent.step
+    try:
+        return cast(Any, agent.update)(batch)  # type: ignore[no-any-return]
+    finally:
+        agent.step = step
 
 
 class GraphedUpdate:
@@ -93,20 +118,6 @@ class GraphedUpdate:
         """The next update, recorded. The agent is as it was."""
         if torch.is_autocast_enabled("cuda") and torch.is_autocast_cache_enabled():
             raise ValueError("an update cannot be recorded under an autocast that keeps casts of weights: give torch.autocast cache_enabled=False")
-        agent, update, batch = self.agent, cast(Any, self.agent.update), self.batch
-        groups = [group for optimizer in agent.optimizers.values() for group in optimizer.param_groups]
-
-        def run() -> Metrics:
-            step = agent.step
-            try:
-                return update(batch)  # type: ignore[no-any-return]
-            finally:
-                agent.step = step
-
-        for group in groups:
-            group["capturable"] = True  # torch asks for it while it records; fused Adam counts its steps on the GPU anyway
-        try:
-            return record(run, agent.seed_noise(agent.step + 1, self.device), self.stream)
-        finally:
-            for group in groups:
-                group["capturable"] = False
+        agent, batch = self.agent, self.batch
+        with recordable(agent):
+            return record(lambda: uncounted(agent, batch), [agent.seed_noise(agent.step + 1, self.device)], self.stream)

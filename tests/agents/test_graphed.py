@@ -19,7 +19,7 @@ def replayed(monkeypatch):
     """A recording that is the function itself, and a device that passes for a GPU. Returns how many updates were recorded, and how many replayed."""
     counts = SimpleNamespace(recorded=0, replayed=0)
 
-    def record(run, generator, stream):
+    def record(run, generators, stream):
         found: dict[str, torch.Tensor] = {}
         counts.recorded += 1
 
