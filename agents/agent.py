@@ -87,6 +87,7 @@ class Agent(nn.Module):
     policy: Policy
     card: ClassVar[Card]
     length = 0  # transitions in a row that `update` wants as a Snippet; 0: loose ones, as a Batch
+    rhythm = 1  # updates after which `update` does the same again
 
     def __init__(
         self,
@@ -104,7 +105,7 @@ class Agent(nn.Module):
         self.config, self.grid_shape, self.max_grad_norm = config, grid_shape, config.max_grad_norm
         self.reads = reads if reads < goal_dim else 0
         self.obs_dim, self.goal_dim, self.action_dim = obs_dim, goal_dim, action_dim
-        self.step = 0
+        self.step = self.restores = 0  # updates done; times that `restore` gave the optimisers other tensors
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.register_buffer("obs_scale", torch.ones(obs_dim))
         self.register_buffer("obs_shift", torch.zeros(obs_dim))
@@ -200,12 +201,23 @@ class Agent(nn.Module):
 
     def noise_like(self, like: Tensor) -> Tensor:
         """Standard normal noise: a function of the agent's seed, the step and the call's place in it, so a resume repeats it."""
-        if self._generator is None or self._generator.device != like.device:
-            self._generator, self._seed, self._noise_step = torch.Generator(like.device), int(self.noise_seed), -1
-        if self._noise_step != self.step:
-            self._generator.manual_seed(self._seed + self.step)
-            self._noise_step = self.step
-        return torch.randn(like.shape, generator=self._generator, device=like.device)
+        generator = self._generator
+        if generator is None or generator.device != like.device or self._noise_step != self.step:
+            generator = self.seed_noise(self.step, like.device)
+        return torch.randn(like.shape, generator=generator, device=like.device)
+
+    def seed_noise(self, step: int, device: torch.device) -> torch.Generator:
+        """The generator of noise, at the beginning of a step."""
+        if self._generator is None or self._generator.device != device:
+            self._generator, self._seed = torch.Generator(device), int(self.noise_seed)
+        self._noise_step = step
+        return self._generator.manual_seed(self._seed + step)
+
+    @property
+    def settled(self) -> bool:
+        """Whether all updates to come do the same, or the same as the one `rhythm` before: no number in them depends on how many were done any more."""
+        averaged = self.average is None or (self.step + 2) * self.config.average_rate >= 1.0
+        return averaged and self.step >= getattr(self.config, "cloning_updates", 0)
 
     # ---------------------------------------------------------------- acting
     @torch.no_grad()
@@ -247,7 +259,7 @@ class Agent(nn.Module):
                     like = value if field == "step" else self.parameters_of(name)[int(index)]
                     entries.setdefault(int(index), {})[field] = torch.empty_like(like, requires_grad=False).copy_(value)
             optimizer.load_state_dict(optimizer.state_dict() | {"state": entries})
-        self.step = int(state["step"])
+        self.step, self.restores = int(state["step"]), self.restores + 1
         self._generator = None
 
     def _check_names_and_shapes(self, state: Mapping[str, Tensor]) -> None:

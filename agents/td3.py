@@ -84,6 +84,7 @@ class TD3(ActorCritic):
 
     def build(self) -> None:
         c = self.config
+        self.rhythm = c.policy_delay
         self.critic, self.target_critic = self.critics()
         self.policy, self.target_policy = with_target(
             lambda: DeterministicPolicy(self.trunk(), self.action_dim, c.hidden, c.policy_layers, c.exploration_noise)

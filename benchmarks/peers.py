@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -50,13 +50,13 @@ def installed(package: str) -> bool:
 
 
 # ---------------------------------------------------------------- ours
-def our_sampler(what: str) -> HindsightSampler:
+def our_sampler(what: str, device: str = "cpu") -> HindsightSampler:
     """Hindsight over random episodes, of states or of images as codes that a lookup turns into latents: half original goals, half future."""
     generator = torch.Generator().manual_seed(0)
     codes = what == "images"
-    lookup = CodebookLookup(torch.randn(CODES, CODE_DIM, generator=generator)) if codes else None
+    lookup = CodebookLookup(torch.randn(CODES, CODE_DIM, generator=generator).to(device)) if codes else None
     beside, goal = WIDTHS.get(what, (0, GRID**2))
-    replay = Replay(EPISODES * (STEPS + 1), goal, beside, ACTION, lookup)
+    replay = Replay(EPISODES * (STEPS + 1), goal, beside, ACTION, lookup, device)
     for _ in range(EPISODES):
         shape = (STEPS + 1, replay.cells)
         seen = torch.randint(CODES, shape, generator=generator) if codes else torch.randn(shape, generator=generator)
@@ -65,10 +65,15 @@ def our_sampler(what: str) -> HindsightSampler:
     return HindsightSampler(replay, Mixture(original=0.5, future=0.5), SparseReward(1.0))
 
 
+def our_agent(name: str, device: str = "cpu") -> Any:
+    """Our agent at the sizes of this comparison."""
+    config = load("pretrain", [f"agent={name}", "agent.policy_layers=2", "agent.layer_norm=false"]).agent
+    return cast(Any, AGENTS[name][0])(config, LATENT, LATENT, ACTION, device=device)
+
+
 def ours(name: str, size: int, precision: torch.dtype) -> Callable[[], object]:
     """One draw and update of our agent."""
-    config = load("pretrain", [f"agent={name}", "agent.policy_layers=2", "agent.layer_norm=false"]).agent
-    agent: Any = AGENTS[name][0](config, LATENT, LATENT, ACTION)
+    agent = our_agent(name)
     sampler, generator = our_sampler("images"), torch.Generator().manual_seed(0)
 
     def step() -> None:

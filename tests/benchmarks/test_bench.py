@@ -38,3 +38,17 @@ def test_rates_are_medians_of_calls(monkeypatch):
     calls = []
     assert cases.rate(6, lambda: calls.append(1), warm=False)(5.0) == 3.0
     assert len(calls) == 3
+
+
+def test_updates_on_a_gpu_are_measured_one_by_one(tmp_path, monkeypatch, capsys):
+    """Here only the eager ones, on the CPU; what fails is said in its place and the others stand."""
+    from benchmarks import gpu_updates
+
+    monkeypatch.setattr(gpu_updates, "AGENTS", ("iql",))
+    monkeypatch.setattr(gpu_updates, "rate", lambda step, seconds, device: (step(), 1.0)[1])
+    monkeypatch.setattr(gpu_updates.Case, "alone", lambda case, update: 1 / 0)
+    monkeypatch.setattr("sys.argv", ["gpu_updates", "--out", str(tmp_path / "out.json"), "--device", "cpu", "--quick"])
+    gpu_updates.main()
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert "gpu.iql.eager.updates_per_s.batch_256.bf16" in found and not any(".graph" in name for name in found)
+    assert found["gpu.iql.eager_alone.updates_per_s.batch_256.32"] == "ZeroDivisionError: division by zero"
