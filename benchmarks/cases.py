@@ -161,7 +161,7 @@ def relabeled(model: VQVAE) -> HindsightSampler:
     """Hindsight over 400 random episodes of 31 rows, with the mixture and reward of configs/goals/mixture.yaml."""
     config = load("pretrain", ["data=-", "model=-", "goals=mixture"]).goals
     generator = torch.Generator().manual_seed(0)
-    replay = Replay(400 * 31, model.config.grid**2, PROPRIO, ACTION, CodebookLookup(model.codebook))
+    replay = Replay(400 * 31, model.config.grid**2, PROPRIO, ACTION, CodebookLookup(model.code_vectors))
     for episode in range(400):
         codes = torch.randint(model.config.codes, (31, replay.cells), generator=generator)
         proprio, action = torch.randn(31, PROPRIO, generator=generator), torch.rand(31, ACTION, generator=generator)

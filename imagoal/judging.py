@@ -94,7 +94,7 @@ def judge(model: LatentModel, pictures: Pictures, judged: Judged, seed: int = 0)
     drawn = decode_all(model, encode_all(model, images, context), context)
     numbers: dict[str, float] = {"psnr": psnr(images, drawn), **bound(model, images, context, seed)}
     if isinstance(model, CodeModel):
-        numbers["perplexity"], numbers["codes_used"], _ = codebook_use(torch.from_numpy(encode_dataset(model, images)), int(model.codebook.shape[0]))
+        numbers["perplexity"], numbers["codes_used"], _ = codebook_use(torch.from_numpy(encode_dataset(model, images)), int(model.code_vectors.shape[0]))
     numbers |= of_state(lambda i, c: encode_all(model, i, c), pictures, judged)
     return numbers | judge_samples(model, pictures, judged, seed)
 

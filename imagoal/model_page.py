@@ -115,7 +115,7 @@ def codebook(page: Report, model: LatentModel, pictures: Pictures, judged: Judge
     if not isinstance(model, CodeModel):
         return
     images = torch.from_numpy(pictures_at(pictures, thin(judged.rows, 512))).to(device_of(model))
-    perplexity, used, share = codebook_use(model.codes(images), int(model.codebook.shape[0]))
+    perplexity, used, share = codebook_use(model.codes(images), int(model.code_vectors.shape[0]))
     figure, axes = chart("", "code, most used first", "share of cells", height=2.4)
     axes.bar(np.arange(len(share)), np.sort(share)[::-1], width=1.0)
     axes.set_yscale("log")

@@ -67,7 +67,7 @@ class Eyes:
     def __init__(self, model: CodeModel, proprio: bool = True, device: str | torch.device = "cpu") -> None:
         self.model: Any = model.eval().to(device)  # type: ignore[attr-defined]
         self.proprio, self.device = proprio, torch.device(device)
-        self.lookup = CodebookLookup(model.codebook.detach())
+        self.lookup = CodebookLookup(model.code_vectors.detach())
         self.cells = model.grid_shape[1] * model.grid_shape[2]
         self.latent_dim = model.latent_dim
 

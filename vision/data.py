@@ -142,5 +142,5 @@ class JitteredPairs:
         chosen = self.rows[rows]
         pairs = np.asarray(self.images[np.stack([self.first[chosen], chosen], 1)])
         jittered = torch.from_numpy(jitter(pairs, self.strength, np.random.default_rng(rows)))
-        codes = self.model.codes(jittered.flatten(0, 1).to(self.model.codebook.device)).unflatten(0, (-1, 2))
+        codes = self.model.codes(jittered.flatten(0, 1).to(self.model.code_vectors.device)).unflatten(0, (-1, 2))
         return codes[:, 1], self.model.lookup(codes[:, 0])

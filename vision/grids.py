@@ -148,6 +148,11 @@ class GridAutoencoder(nn.Module):
         return self.config.code_dim, self.config.grid, self.config.grid
 
     @property
+    def code_vectors(self) -> Float[Tensor, "k d"]:
+        """The vector of every code, (codes, code_dim)."""
+        return self.codebook
+
+    @property
     def latent_dim(self) -> int:
         """z = code_dim * grid * grid."""
         return self.config.code_dim * self.config.grid**2

@@ -38,7 +38,7 @@ class AffordancePrior(nn.Module):
 
         Raises ValueError without a picture that it needs."""
         if not self.pixelcnn.config.conditional:
-            return self.sample(n, self.model.codebook.new_zeros(self.model.latent_dim), generator=generator)
+            return self.sample(n, self.model.code_vectors.new_zeros(self.model.latent_dim), generator=generator)
         if context is None:
             raise ValueError(
                 f"{type(self.model).__name__}.sample: its prior imagines what can follow the first picture of a scene; give it as `context`"

@@ -58,13 +58,17 @@ class CodeModel(LatentModel, Protocol):
     """
 
     config: Any
-    codebook: Tensor
     sampler: Callable[[int, Tensor | None, Generator | None], Tensor] | None
     """What `sample` asks, given (n, context pictures, generator): a prior's, see `AffordancePrior.attach`."""
 
     @property
     def grid_shape(self) -> tuple[int, int, int]:
         """(code_dim, grid, grid)."""
+        ...
+
+    @property
+    def code_vectors(self) -> Float[Tensor, "k d"]:
+        """The vector of every code, (config.codes, code_dim)."""
         ...
 
     def codes(self, images: UInt8[Tensor, "B H W 3"]) -> Int[Tensor, "B g g"]:

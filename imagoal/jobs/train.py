@@ -124,9 +124,9 @@ def train_prior(
     else:
         torch.manual_seed(config.seed + 1)
         scale = 1.0 / float(model.lookup(codes[torch.from_numpy(training.rows[:1024])].long().to(device)).detach().std().clamp_min(1e-6))
-        sizes = {"codes": int(model.codebook.shape[0]), "grid": model.grid_shape[1], "context_dim": model.latent_dim, "context_scale": scale}
+        sizes = {"codes": int(model.code_vectors.shape[0]), "grid": model.grid_shape[1], "context_dim": model.latent_dim, "context_scale": scale}
         pixelcnn = PixelCNN(replace(config.prior, **sizes, conditional=pictures.trajectories))
-        pixelcnn.set_codebook(model.codebook)
+        pixelcnn.set_codebook(model.code_vectors)
         pairs: Any = training
         if config.prior_jitter >= 0 and pictures.trajectories:
             pairs = JitteredPairs(pictures.image, first, model, config.prior_jitter, training.rows)

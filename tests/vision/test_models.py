@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import inspect
 import json
 from typing import Any
 
@@ -82,6 +83,15 @@ def attached(model: Any, conditional: bool = True) -> Any:
 
 def test_no_model_is_left_out():
     assert {type(c) for c in CONFIGS.values()} == {config for _, config in CLASSES.values()} - {PixelCNNConfig}
+
+
+@EVERY
+def test_python_3_12_sees_the_protocol_too(name):
+    """Its isinstance looks at classes and instances without calling __getattr__, so it finds no parameter, buffer or submodule of an nn.Module."""
+    model = make(name)
+    for member in dir(CodeModel if name in CODES else LatentModel):
+        if not member.startswith("_"):
+            inspect.getattr_static(model, member)
 
 
 @EVERY
