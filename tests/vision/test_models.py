@@ -88,8 +88,8 @@ def test_no_model_is_left_out():
 @EVERY
 def test_python_3_12_sees_the_protocol_too(name):
     """Its isinstance looks at classes and instances without calling __getattr__, so it finds no parameter, buffer or submodule of an nn.Module."""
-    model = make(name)
-    for member in dir(CodeModel if name in CODES else LatentModel):
+    model, protocol = make(name), CodeModel if name in CODES else LatentModel
+    for member in {*dir(protocol), *(field for owner in protocol.__mro__ for field in vars(owner).get("__annotations__", {}))}:
         if not member.startswith("_"):
             inspect.getattr_static(model, member)
 
