@@ -1,19 +1,22 @@
 """Jobs as stages of a longer one: each in its own run folder, skipped when done, continued when it was cut off."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from imagoal.compose import load
+from imagoal.disk import write_atomic
 from imagoal.errors import UserError
 from imagoal.run import read_result
 
+Found = TypeVar("Found")
 Stage = tuple[str, Path, Sequence[str]]  # job, folder, overrides
 
 
@@ -58,6 +61,15 @@ def stages(jobs: Sequence[Stage], workers: int) -> list[dict[str, Any]]:
 
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(lambda words: run(*words), jobs))
+
+
+def remembered(path: Path, find: Callable[[], Found]) -> Found:
+    """What `find` says, in plain JSON types, kept in a file: what an experiment finds beside its stages is not found twice."""
+    if path.is_file():
+        return cast(Found, json.loads(path.read_text()))
+    found = find()
+    write_atomic(path, json.dumps(found).encode())
+    return found
 
 
 def prepared(folder: Path, common: Sequence[str], prefix: str = "") -> dict[str, dict[str, Any]]:

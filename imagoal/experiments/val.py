@@ -18,7 +18,7 @@ from imagoal.config import ExperimentConfig
 from imagoal.evaluation import evaluate
 from imagoal.judging import sampled
 from imagoal.loading import load_model, load_policy, load_prior, open_trajectories, pick_device
-from imagoal.stages import Stage, stages
+from imagoal.stages import Stage, remembered, stages
 
 EYES = ("vision=vqvae_small", "vision.grid=12", "vision.stem=2", "vision.code_dim=5", "vision.foreground_weight=2", "vision.local=true", "vision.prior.copy=true", "vision.prior.attention=2")
 GOAL_MODELS = {"vae_goals": "vae", "ccvae_goals": "ccvae", "bigan_goals": "bigan", "cbigan_goals": "cbigan"}  # variant -> vision
@@ -81,13 +81,19 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
     found = dict(zip((*SOURCES, *LESS), stages(jobs.practice(), config.workers), strict=True))
     again = stages(jobs.again(), config.workers)[0]
     out = {variant: numbers(result) for variant, result in found.items()}
-    kept = judged_in(folder / "practice-again", jobs.here, config)
+    kept = remembered(folder / "first_scene.json", lambda: judged_in(folder / "practice-again", jobs.here, config))
     out["second_scene"] = numbers(again) | {"first_scene.success_after_first": float(found["val"]["success_after"]), "first_scene.success_after_second": kept}
-    for variant, quality in affordances(folder, seed, config).items():
-        out.setdefault(variant, {}).update({
-            "goals.coherent": quality.coherent, "goals.affords": quality.affords, "goals.kinds": quality.kinds, **{f"goals.shows_{kind}": v for kind, v in quality.shares.items()},
-        })  # fmt: skip
+    for variant, quality in remembered(folder / "affordances.json", lambda: goal_numbers(affordances(folder, seed, config))).items():
+        out.setdefault(variant, {}).update(quality)
     return out
+
+
+def goal_numbers(found: dict[str, Affordances]) -> dict[str, dict[str, float]]:
+    """How good each variant's goals are, as metrics."""
+    return {
+        variant: {"goals.coherent": q.coherent, "goals.affords": q.affords, "goals.kinds": q.kinds, **{f"goals.shows_{kind}": v for kind, v in q.shares.items()}}
+        for variant, q in found.items()
+    }
 
 
 def numbers(result: dict[str, Any]) -> dict[str, float]:

@@ -38,3 +38,6 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
     assert seen["practice-bigan_goals"].goal_source == "model" and seen["practice-bigan_goals"].goal_model.endswith("model-bigan_goals")
     assert seen["practice-again"].policy.endswith("practice-val") and seen["practice-again"].scene != seen["practice-val"].scene
     assert set(found) >= {*val.SOURCES, *val.LESS}
+    monkeypatch.setattr(val, "affordances", None)
+    monkeypatch.setattr(val, "judged_in", None)
+    assert val.one_seed(ExperimentConfig(name="val", device="cpu"), tmp_path, 0) == found  # what was found beside the stages is not found twice
