@@ -23,6 +23,7 @@ from planning.cem import cem
 from planning.follower import euclidean
 from planning.memory import PlanMemory
 from planning.mppi import Cost, MPPIResult, draws, mppi, shooting
+from planning.products import fast_products
 
 Generate = Callable[[Float[Tensor, "B z"], Float[Tensor, "B d"]], Float[Tensor, "B z"]]
 Value = Callable[[Float[Tensor, "B z"], Float[Tensor, "B z"]], Float[Tensor, "B"]]
@@ -143,7 +144,8 @@ class SubgoalPlanner:
     def search(self, z: Float[Tensor, "P z"], goal: Float[Tensor, "P z"], noise: Noise) -> Plan:
         """The plan that is found with this noise. Nothing here waits for the device, so a CUDA graph can capture it; `accept` looks at what came of it."""
         c = self.config
-        with torch.autocast(z.device.type, torch.bfloat16, enabled=c.precision == "bf16"):
+        precision = fast_products(z.device) if c.precision == "32" else torch.autocast(z.device.type, torch.bfloat16)
+        with precision:
             begun = self.begin(z)
             found = SEARCHES[c.search](lambda codes: self.cost(z, goal, codes, begun), noise, c)
         chain = torch.stack(self.links(self.generate(z, found.best[:, 0]), found.best, self.generate), dim=1)
