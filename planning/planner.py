@@ -48,7 +48,7 @@ class PlannerConfig:
     temperature: float = 0.1  # in units of cost
     eta: float = 0.001  # weight of the values; 0 plans without them
     prior_weight: float = 0.01  # weight of the codes' squared norm: stay where the generator was trained
-    chunk: int = 256  # candidate chains a CPU evaluates at once: bounds the memory, and the U-Net is fastest in the cache; a GPU, at least 16,384
+    chunk: int = 512  # candidate chains a CPU evaluates at once: bounds the memory, and the U-Net is fastest in the cache; a GPU, at least 16,384
     precision: str = "32"  # "bf16": candidates are compared in mixed precision, faster where the processor has it; the answer is float32
     method: str = "ptp"  # where subgoals come from: ptp (a conditional generator), leap (a VAE of single states), gcp (predicted midpoints, no search)
     levels: tuple[int, ...] = (25,)  # steps between subgoals, coarsest level first; each finer level splits a segment in two
@@ -179,7 +179,7 @@ class SubgoalPlanner:
     ) -> Float[Tensor, "P N"]:
         """The cost of every candidate chain, in chunks of rows; `begun` is `begin(z)`."""
         problems, samples = codes.shape[:2]
-        problem = torch.arange(problems, device=z.device).repeat_interleave(samples)  # (P*N,)
+        problem = torch.arange(problems * samples, device=z.device) // samples  # (P*N,)
         flat = codes.flatten(0, 1)
         first, later = begun or self.begin(z)
         chunk = self.config.chunk if z.device.type == "cpu" else max(self.config.chunk, GPU_CHUNK)
