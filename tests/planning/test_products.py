@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from planning.products import LinearByOneDNN, fast_products
+from planning.products import LinearByOneDNN, faster
 
 
 @torch.no_grad()
@@ -22,11 +22,12 @@ def test_layers_and_functions_give_what_they_gave():
         assert len(mode.weights) == 2  # the layers'; what was cut for one call is not kept
 
 
-@torch.no_grad()
-def test_mixed_precision_is_left_alone():
-    net, x = nn.Linear(20, 30), torch.randn(50, 20)
-    with torch.autocast("cpu", torch.bfloat16):
-        before = net(x)
-        with fast_products(x.device):
-            after = net(x)
-    assert before.dtype == after.dtype == torch.bfloat16 and torch.equal(before, after)
+def test_only_where_it_is_for():
+    net, cpu = nn.Linear(20, 30), torch.device("cpu")
+    with torch.no_grad():
+        x = torch.randn(50, 20)
+        torch.testing.assert_close(faster(net, cpu)(x), net(x))
+        assert faster(net, torch.device("meta")) is net
+        with torch.autocast("cpu", torch.bfloat16):
+            assert faster(net, cpu) is net
+    assert faster(net, cpu) is net, "gradients"
