@@ -61,6 +61,7 @@ def allow(precision: str) -> str:
 
 def captured(planners: Sequence[SubgoalPlanner], z: Tensor, goal: Tensor) -> Callable[[], Plan]:
     """`plan_levels(planners, z, goal)` with the search in a CUDA graph: noise is drawn into the graph's own, and the finest level's plans are the graph's."""
+    torch.backends.cudnn.benchmark = True
     noise = draw_levels(planners, z)
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())

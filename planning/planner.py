@@ -23,6 +23,7 @@ from planning.cem import cem
 from planning.follower import euclidean
 from planning.memory import PlanMemory
 from planning.mppi import Cost, MPPIResult, draws, mppi, shooting
+from planning.products import faster
 
 Generate = Callable[[Float[Tensor, "B z"], Float[Tensor, "B d"]], Float[Tensor, "B z"]]
 Value = Callable[[Float[Tensor, "B z"], Float[Tensor, "B z"]], Float[Tensor, "B"]]
@@ -47,7 +48,7 @@ class PlannerConfig:
     temperature: float = 0.1  # in units of cost
     eta: float = 0.001  # weight of the values; 0 plans without them
     prior_weight: float = 0.01  # weight of the codes' squared norm: stay where the generator was trained
-    chunk: int = 256  # candidate chains a CPU evaluates at once: bounds the memory, and the U-Net is fastest in the cache; a GPU, at least 16,384
+    chunk: int = 512  # candidate chains a CPU evaluates at once: bounds the memory, and the U-Net is fastest in the cache; a GPU, at least 16,384
     precision: str = "32"  # "bf16": candidates are compared in mixed precision, faster where the processor has it; the answer is float32
     method: str = "ptp"  # where subgoals come from: ptp (a conditional generator), leap (a VAE of single states), gcp (predicted midpoints, no search)
     levels: tuple[int, ...] = (25,)  # steps between subgoals, coarsest level first; each finer level splits a segment in two
@@ -78,6 +79,14 @@ class Noise(NamedTuple):
 
     first: Float[Tensor, "P N K d"]  # the candidates of the first round
     later: Float[Tensor, "rounds P N K d"]
+
+
+class Parts(NamedTuple):
+    """What a search calls, prepared for its starts."""
+
+    first: First
+    later: Generate
+    value: Value
 
 
 Search = Callable[[Cost, Noise, PlannerConfig], MPPIResult]
@@ -144,8 +153,9 @@ class SubgoalPlanner:
         """The plan that is found with this noise. Nothing here waits for the device, so a CUDA graph can capture it; `accept` looks at what came of it."""
         c = self.config
         with torch.autocast(z.device.type, torch.bfloat16, enabled=c.precision == "bf16"):
-            begun = self.begin(z)
-            found = SEARCHES[c.search](lambda codes: self.cost(z, goal, codes, begun), noise, c)
+            first, later = self.begin(z)
+            parts = Parts(first, later, faster(self.value, z.device))
+            found = SEARCHES[c.search](lambda codes: self.cost(z, goal, codes, parts), noise, c)
         chain = torch.stack(self.links(self.generate(z, found.best[:, 0]), found.best, self.generate), dim=1)
         subgoals = torch.cat([chain[:, :-1], goal[:, None]], dim=1)
         return Plan(subgoals, found.cost, self.segment_values(z, subgoals), found.best)
@@ -173,30 +183,30 @@ class SubgoalPlanner:
         return self.value(before.flatten(0, 1), subgoals.flatten(0, 1)).unflatten(0, subgoals.shape[:2])
 
     def cost(
-        self, z: Float[Tensor, "P z"], goal: Float[Tensor, "P z"], codes: Float[Tensor, "P N K d"], begun: tuple[First, Generate] | None = None
+        self, z: Float[Tensor, "P z"], goal: Float[Tensor, "P z"], codes: Float[Tensor, "P N K d"], parts: Parts | None = None
     ) -> Float[Tensor, "P N"]:
-        """The cost of every candidate chain, in chunks of rows; `begun` is `begin(z)`."""
+        """The cost of every candidate chain, in chunks of rows; `parts` if a search has prepared them."""
         problems, samples = codes.shape[:2]
-        problem = torch.arange(problems, device=z.device).repeat_interleave(samples)  # (P*N,)
+        problem = torch.arange(problems * samples, device=z.device) // samples  # (P*N,)
         flat = codes.flatten(0, 1)
-        first, later = begun or self.begin(z)
+        first, later, value = parts or Parts(*self.begin(z), self.value)
         chunk = self.config.chunk if z.device.type == "cpu" else max(self.config.chunk, GPU_CHUNK)
-        parts = []
+        costs = []
         for i in range(0, len(flat), chunk):
             u = flat[i : i + chunk]
             rows = problem[i : i + 1] if i // samples == (i + len(u) - 1) // samples else problem[i : i + chunk]
             start, end = z[rows].expand(len(u), -1), goal[rows].expand(len(u), -1)
-            parts.append(self._chunk_cost(start, end, u, self.links(first(rows, u[:, 0]), u, later)))
-        cost = torch.cat(parts).unflatten(0, (problems, samples))
+            costs.append(self._chunk_cost(start, end, u, self.links(first(rows, u[:, 0]), u, later), value))
+        cost = torch.cat(costs).unflatten(0, (problems, samples))
         return cost.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.inf)  # a broken chain is never chosen
 
     def _chunk_cost(
-        self, z: Float[Tensor, "B z"], goal: Float[Tensor, "B z"], codes: Float[Tensor, "B K d"], links: list[Float[Tensor, "B z"]]
+        self, z: Float[Tensor, "B z"], goal: Float[Tensor, "B z"], codes: Float[Tensor, "B K d"], links: list[Float[Tensor, "B z"]], value: Value
     ) -> Float[Tensor, "B"]:
         c = self.config
         cost = self.distance(links[-1].float(), goal)
         if c.eta != 0:
             nodes = torch.stack([z, *links, goal])  # (K + 2, B, z): the ends of all segments are slices
-            values = self.value(nodes[:-1].flatten(0, 1), nodes[1:].flatten(0, 1)).unflatten(0, (-1, len(z)))
+            values = value(nodes[:-1].flatten(0, 1), nodes[1:].flatten(0, 1)).unflatten(0, (-1, len(z)))
             cost = cost - c.eta * values.sum(0)
         return cost + c.prior_weight * codes.square().sum((-1, -2))

@@ -160,6 +160,25 @@ def test_a_plan_that_is_only_for_a_test_is_not_remembered():
     assert len(memory) == 1
 
 
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+@pytest.mark.parametrize(("network", "likelihood"), [("unet", "smooth_l1"), ("mlp", "codes")])
+def test_a_generator_begun_once_decides_as_one_that_is_asked_each_time(network, likelihood, precision):
+    torch.manual_seed(0)
+    generator = SubgoalCVAE(SubgoalCVAEConfig((2, 4, 4), network, latent_dim=3, channels=8, hidden=16, likelihood=likelihood), torch.randn(6, 2)).requires_grad_(False)
+    for parameter in generator.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    look, (z, goal) = torch.randn(32, 8), torch.randn(2, 2, 32)
+    config = PlannerConfig(subgoals=2, latent_dim=3, samples=30, chunk=25, eta=0.1, precision=precision)
+    one, other = (
+        SubgoalPlanner(generator.generate, lambda a, b: -((a - b) @ look).square().sum(-1).float(), config, begin=begin).plan(z, goal, torch.Generator().manual_seed(0))
+        for begin in (None, generator.begin)
+    )
+    close = {"32": 1e-3, "bf16": 0.05}[precision]
+    torch.testing.assert_close(one.cost, other.cost, rtol=close, atol=close)
+    if precision == "32":
+        torch.testing.assert_close(one.codes, other.codes, rtol=1e-3, atol=1e-3)
+
+
 def test_remembered_plans_lower_the_cost_of_the_first_draw():
     memory = PlanMemory(MemoryConfig(ready_after=1, skip=0.0), 4, 2)
     config = PlannerConfig(subgoals=4, latent_dim=2, samples=64, eta=0.01)
