@@ -22,7 +22,7 @@ KINDS = ("original", "future", "next", "random", "imagined", "similar")
 SIMILAR = 4  # episodes that a goal of this kind is drawn from
 COMPARED = 2048  # of a scene's episodes, at most, that an episode is compared with
 CHUNK = 4096  # episodes compared at a time
-AHEAD = 8 << 20  # bytes of batches that are drawn at once
+AHEAD, MOST = 8 << 20, 64  # bytes of batches that are drawn at once, and how many at most
 
 
 @dataclass
@@ -170,7 +170,7 @@ class HindsightSampler(Sampler):
         return self._batches(1, size, generator)[0]
 
     def draws(self, count: int, size: int, length: int, generator: torch.Generator) -> Iterator[Batch | Snippet]:
-        """As many batches at once as `AHEAD` allows: of small ones the calls cost more than the memory."""
+        """As many batches at once as `at_once` allows: of small ones the calls cost more than the memory."""
         if length:
             yield from super().draws(count, size, length, generator)
             return
@@ -182,7 +182,7 @@ class HindsightSampler(Sampler):
     def at_once(self, size: int) -> int:
         """How many batches of that size `draws` draws at once, at most."""
         width = 2 * self.replay.obs_dim + self.replay.latent_dim + self.replay.action_dim
-        return max(1, AHEAD // (4 * max(1, width * size)))
+        return max(1, min(MOST, AHEAD // (4 * max(1, width * size))))
 
     def _batches(self, most: int, size: int, generator: torch.Generator) -> list[Batch]:
         """At least one batch and at most `most`, in memory that lies together."""

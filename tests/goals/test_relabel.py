@@ -128,7 +128,7 @@ def test_batches_drawn_at_once_are_those_drawn_one_by_one(coded: bool, monkeypat
     monkeypatch.setattr("goals.relabel.AHEAD", 3 * 25 * 4 * (2 * replay.obs_dim + replay.latent_dim + 1))
     mixture = Mixture(0.1, 0.3, 0.1, 0.2, 0.2, 0.1, future_discount=0.9)
     sampler = HindsightSampler(replay, mixture, SparseReward(2.0), torch.randint(16, (3, 5, 4), generator=g), done_on_reach=True)
-    assert sampler.at_once(25) == 3 and sampler.at_once(100_000) == 1
+    assert sampler.at_once(25) == 3 and sampler.at_once(100_000) == 1 and sampler.at_once(0) == 64
     for count in (1, 3, 7):
         one, many = (torch.Generator().manual_seed(count) for _ in range(2))
         drawn = 0
