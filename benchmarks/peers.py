@@ -2,13 +2,21 @@
 
 The same sizes for all: observation and goal together 1,440 numbers, actions of 5, two hidden layers of 256, twin critics without LayerNorm; batches of 256 and 1,024, drawing them included.
 Ours relabels half the goals of each batch in hindsight and decodes codes; the agents of the others are given observation and goal as one vector, without hindsight.
+
+Each is measured as its users run it. Ours keeps the memory it frees (`imagoal.memory`), as the command line does; the others run in a process of their own, with
+the C library's usual settings, under which arrays of a batch of images are given back to the system and asked for again at every call. What that alone is worth to
+stable-baselines3's buffer the variant `stable_baselines3_kept` says: it in a process of its own that keeps its memory as ours does. Its samples are measured one by
+one; ours are drawn as `learn` draws them, several at once where they are small, and all of them counted.
 """
 
 import contextlib
 import importlib.util
 import io
+import subprocess
+import sys
+from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -25,7 +33,9 @@ from goals.relabel import HindsightSampler, Mixture
 from goals.replay import Replay
 from goals.rewards import SparseReward
 from imagoal.compose import load
+from imagoal.memory import keep_freed_memory
 
+ROOT = Path(__file__).resolve().parent.parent
 CODES, GRID, CODE_DIM, ACTION, HIDDEN = 512, 12, 5, 5, 256  # latents of 12 x 12 codes of 5 numbers
 LATENT = GRID**2 * CODE_DIM
 WIDTHS = {"states_720": (0, LATENT), "states_28": (25, 3)}  # observation beside the goal's own numbers, and those: wide, and as Fetch has them
@@ -40,7 +50,11 @@ RATIOS = (
         for name in names
         for size in SIZES
     ),
-    *(Ratio(f"peers.hindsight_over_stable_baselines3.{what}", f"peers.hindsight.batches_per_s.{what}.batch_1024", "imagoal", "stable_baselines3") for what in (*WIDTHS, "images")),
+    *(
+        Ratio(f"peers.hindsight_over_{peer}.{what}", f"peers.hindsight.batches_per_s.{what}.batch_1024", "imagoal", peer)
+        for peer in ("stable_baselines3", "stable_baselines3_kept")
+        for what in (*WIDTHS, "images")
+    ),
 )  # fmt: skip
 
 
@@ -69,6 +83,13 @@ def our_agent(name: str, device: str = "cpu") -> Any:
     """Our agent at the sizes of this comparison."""
     config = load("pretrain", [f"agent={name}", "agent.policy_layers=2", "agent.layer_norm=false"]).agent
     return cast(Any, AGENTS[name][0])(config, LATENT, LATENT, ACTION, device=device)
+
+
+def our_draws(what: str, size: int) -> tuple[int, Callable[[], object]]:
+    """How many batches a call draws, and the call."""
+    sampler, generator = our_sampler(what), torch.Generator().manual_seed(0)
+    count = sampler.at_once(size)
+    return count, lambda: deque(sampler.draws(count, size, 0, generator), maxlen=0)
 
 
 def ours(name: str, size: int, precision: torch.dtype) -> Callable[[], object]:
@@ -217,7 +238,7 @@ class Goals(gymnasium.Env[Any, Any]):
         return (np.linalg.norm(difference, axis=1) <= 1.0).astype(np.float32) - 1.0
 
 
-def stable_baselines3(what: str) -> Callable[[], object]:
+def stable_baselines3(what: str, size: int) -> Callable[[], object]:
     """Its HerReplayBuffer: states, or pictures of 48 x 48; as many transitions as ours (of pictures a fifth, for they take much memory)."""
     from stable_baselines3.common.vec_env import DummyVecEnv
     from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
@@ -241,26 +262,53 @@ def stable_baselines3(what: str) -> Callable[[], object]:
         for t in range(STEPS):
             action = rng.uniform(-1, 1, (1, ACTION)).astype(np.float32)
             buffer.add(seen(), seen(), action, np.array([-1.0]), np.array([t == STEPS - 1]), [{}])
-    return lambda: buffer.sample(1024)
+    return lambda: buffer.sample(size)
+
+
+MAKERS: dict[str, Callable[[str, int], Callable[[], object]]] = {"d3rlpy": d3rlpy, "torchrl": torchrl, "corl_style": corl_style, "stable_baselines3": stable_baselines3}
+
+
+# ---------------------------------------------------------------- side by side
+def apart(peer: str, name: str, size: int, kept: bool = False) -> Callable[[float], float]:
+    """What `rate` gives, of another library in a new process. Args: kept: let that process keep the memory it frees."""
+
+    def measured(seconds: float) -> float:
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peers", peer, name, str(size), str(seconds), str(torch.get_num_threads()), *(["kept"] if kept else [])]
+        return float(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1])
+
+    return measured
+
+
+def main(peer: str, name: str, size: str, seconds: str, threads: str, *kept: str) -> None:
+    """The other process: prints calls per second."""
+    if kept:
+        keep_freed_memory()
+    torch.set_num_threads(int(threads))
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002  # of the libraries
+    print(rate(1, MAKERS[peer](name, int(size)))(float(seconds)))
 
 
 def cases(quick: bool = False) -> Iterator[Case]:
     """Every case that what is installed allows."""
     torch.manual_seed(0)
-    np.random.seed(0)  # noqa: NPY002  # of the libraries
     bf16 = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    peers: dict[str, Callable[[str, int], Callable[[], object]]] = {"d3rlpy": d3rlpy, "torchrl": torchrl, "corl_style": corl_style}
     for name in ("iql", "awac"):
         for size in SIZES:
             metric = f"peers.{name}.updates_per_s.batch_{size}"
             yield Case(metric, "updates/s", rate(1, ours(name, size, torch.float32)))
             if bf16:  # elsewhere it is emulated
                 yield Case(metric, "updates/s", rate(1, ours(name, size, torch.bfloat16)), "imagoal_bf16")
-            for peer, make in peers.items():
-                if name in PEERS[peer] and (peer == "corl_style" or installed(peer)):
-                    yield Case(metric, "updates/s", rate(1, make(name, size)), peer)
+            for peer, names in PEERS.items():
+                if name in names and (peer == "corl_style" or installed(peer)):
+                    yield Case(metric, "updates/s", apart(peer, name, size), peer)
     for what in (*WIDTHS, "images"):
         metric = f"peers.hindsight.batches_per_s.{what}.batch_1024"
-        yield Case(metric, "batches/s", rate(1, partial(our_sampler(what).sample, 1024, torch.Generator().manual_seed(0))))
+        yield Case(metric, "batches/s", rate(*our_draws(what, 1024)))
         if installed("stable_baselines3"):
-            yield Case(metric, "batches/s", rate(1, stable_baselines3(what)), "stable_baselines3")
+            yield Case(metric, "batches/s", apart("stable_baselines3", what, 1024), "stable_baselines3")
+            yield Case(metric, "batches/s", apart("stable_baselines3", what, 1024, kept=True), "stable_baselines3_kept")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -7,10 +7,11 @@ are uniform, so the order within a batch carries no information.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from goals.batch import Batch, Snippet, empty_batch
@@ -21,6 +22,7 @@ KINDS = ("original", "future", "next", "random", "imagined", "similar")
 SIMILAR = 4  # episodes that a goal of this kind is drawn from
 COMPARED = 2048  # of a scene's episodes, at most, that an episode is compared with
 CHUNK = 4096  # episodes compared at a time
+AHEAD, MOST = 8 << 20, 64  # bytes of batches that are drawn at once, and how many at most
 
 
 @dataclass
@@ -69,21 +71,20 @@ class GoalsConfig:
 
 
 def future_rows(
-    rows: Int[Tensor, " n"], end: Int[Tensor, " n"], discount: float, generator: torch.Generator
+    rows: Int[Tensor, " n"], end: Int[Tensor, " n"], discount: float, u: Float[Tensor, " n"]
 ) -> Int[Tensor, " n"]:
-    """A later row of each row's episode, in rows + 1 .. end - 1 (end exclusive; every row needs a successor).
+    """A later row of each row's episode, in rows + 1 .. end - 1 (end exclusive; every row needs a successor), by uniform numbers in [0, 1), in float64.
 
     Uniform for discount = 1, else offset k in 1 .. m with probability proportional to discount^k (by inverting its
     distribution function, so the truncation is exact).
     """
     room = end - 1 - rows  # m >= 1
-    u = torch.rand(rows.shape, generator=generator, device=rows.device, dtype=torch.float64)
     if discount == 1.0:
-        offset = 1 + (u * room).long()
+        skipped = u * room
     else:
         log = math.log(discount)
-        offset = 1 + (torch.log1p(-u * -torch.expm1(room.double() * log)) / log).long()
-    return rows + torch.minimum(offset, room)
+        skipped = torch.log1p(u * torch.expm1(room.double() * log)) / log
+    return rows + torch.minimum(1 + skipped.to(rows.dtype), room)
 
 
 class Sampler(ABC):
@@ -101,11 +102,20 @@ class Sampler(ABC):
         """What an agent's `update` takes: `snippets` of its `length`, or with 0 a `sample`."""
         return self.snippets(size, length, generator) if length else self.sample(size, generator)
 
+    def draws(self, count: int, size: int, length: int, generator: torch.Generator) -> Iterator[Batch | Snippet]:
+        """What `count` calls of `draw` would give, each valid until the next. Small batches may be drawn several at once: until the last one was taken nothing
+        else may draw from the generator, and neither the replay nor the sampler change."""
+        for _ in range(count):
+            yield self.draw(size, length, generator)
+
 
 class HindsightSampler(Sampler):
     """Replay + mixture + reward -> Batch.
 
     A batch's memory is reused: it is valid until the next call with the same size (`Batch.clone` keeps one).
+
+    Every transition takes one random number, which chooses its row and, by what is left of it, its goal. So many batches drawn at once are those that
+    would be drawn one by one.
 
     Args:
         replay: where transitions come from.
@@ -136,7 +146,7 @@ class HindsightSampler(Sampler):
         if reward is None and replay.latent_dim and any(getattr(mixture, k) for k in KINDS if k != "original"):
             raise ValueError("stored rewards are of original goals: set mixture.original to 1 and the others to 0")
         self.replay, self.mixture, self.reward, self.done_on_reach = replay, mixture, reward, done_on_reach
-        self._buffers: dict[int, Batch] = {}
+        self._buffers: dict[int, tuple[Batch, list[Batch]]] = {}  # of each size, and its parts
         self._checked: tuple[int, Mixture] | None = None
         self._endings: tuple[int, Tensor] | None = None
         self.pool = pool
@@ -157,27 +167,47 @@ class HindsightSampler(Sampler):
 
     def sample(self, size: int, generator: torch.Generator) -> Batch:
         """A batch of `size` relabeled transitions, valid until the next call with the same size."""
-        if size not in self._buffers:
-            self._buffers[size] = empty_batch(
-                size, self.replay.obs_dim, self.replay.action_dim, self.replay.latent_dim, self.replay.device
-            )
-        self.sample_into(self._buffers[size], generator)
-        return self._buffers[size]
+        return self._batches(1, size, generator)[0]
 
-    def sample_into(self, batch: Batch, generator: torch.Generator) -> None:
-        """Fill a batch, or a part of one. Raises ValueError where the mixture asks for goals that are not there."""
+    def draws(self, count: int, size: int, length: int, generator: torch.Generator) -> Iterator[Batch | Snippet]:
+        """As many batches at once as `at_once` allows: of small ones the calls cost more than the memory."""
+        if length:
+            yield from super().draws(count, size, length, generator)
+            return
+        while count > 0:
+            ready = self._batches(count, size, generator)
+            yield from ready
+            count -= len(ready)
+
+    def at_once(self, size: int) -> int:
+        """How many batches of that size `draws` draws at once, at most."""
+        width = 2 * self.replay.obs_dim + self.replay.latent_dim + self.replay.action_dim
+        return max(1, min(MOST, AHEAD // (4 * max(1, width * size))))
+
+    def _batches(self, most: int, size: int, generator: torch.Generator) -> list[Batch]:
+        """At least one batch and at most `most`, in memory that lies together."""
+        if size not in self._buffers:
+            replay, room = self.replay, self.at_once(size)
+            whole = empty_batch(room * size, replay.obs_dim, replay.action_dim, replay.latent_dim, replay.device)
+            self._buffers[size] = whole, [whole.part(i * size, (i + 1) * size) for i in range(room)]
+        whole, parts = self._buffers[size]
+        count = min(most, len(parts))
+        self.sample_into(whole.part(0, count * size), generator, count)
+        return parts[:count]
+
+    def sample_into(self, batch: Batch, generator: torch.Generator, count: int = 1) -> None:
+        """Fill a batch, or a part of one, or `count` batches one after another. Raises ValueError where the mixture asks for goals that are not there."""
         replay, z = self.replay, self.replay.latent_dim
         self._check()
-        rows = replay.sample_rows(batch.action.shape[0], generator)
-        for out, at in ((batch.obs, rows), (batch.next_obs, rows + 1)):
-            replay.write_latent(replay.codes.index_select(0, at), out[:, :z])
-            out[:, z:] = replay.proprio.index_select(0, at)
+        rows, left = replay.rows_at(self._uniform(count, batch.action.shape[0] // count, generator).flatten())
+        replay.write_observation(rows, batch.obs)
+        replay.write_observation(rows + 1, batch.next_obs)
         torch.index_select(replay.action, 0, rows, out=batch.action)
         slot = replay.slot(rows)
         torch.index_select(replay.episode_scene, 0, slot, out=batch.task)
         torch.index_select(replay.episode_demo, 0, slot, out=batch.demo)
         if z:
-            replay.write_latent(self.goal_codes(rows, generator), batch.goal)
+            self.write_goals(rows.view(count, -1), left.view(count, -1), batch.goal)
         if self.reward is None:
             torch.index_select(replay.reward, 0, rows, out=batch.reward)
             torch.sub(1.0, replay.terminal.index_select(0, rows), out=batch.discount)
@@ -187,20 +217,30 @@ class HindsightSampler(Sampler):
         if self.done_on_reach and isinstance(self.reward, SuccessReward):
             batch.discount.sub_(self.reward.reached(batch.next_obs[:, :z], batch.goal).float())
 
+    def _uniform(self, count: int, size: int, generator: torch.Generator) -> Float[Tensor, "count size"]:
+        """A number in [0, 1) for every transition of `count` batches: the same ones whether they are drawn at once or batch by batch."""
+        device = self.replay.device
+        if device.type == "cpu":  # one after another, however many at once
+            return torch.rand(count, size, generator=generator, dtype=torch.float64)
+        return torch.stack([torch.rand(size, generator=generator, dtype=torch.float64, device=device) for _ in range(count)])
+
     def snippets(self, size: int, length: int, generator: torch.Generator) -> Snippet:
         """`size` pieces of `length` transitions in a row, whose first ones are drawn and relabeled as `sample`'s; new memory each time."""
         replay, z = self.replay, self.replay.latent_dim
         if length < 1:
             raise ValueError(f"a snippet has at least 1 transition, not {length}")
         self._check()
-        first = replay.sample_rows(size, generator)
+        first, left = replay.rows_at(self._uniform(1, size, generator)[0])
+        first = first.long()
         steps = torch.arange(length + 1, device=replay.device)
         last = replay.end[first].long()[:, None] - 1
         rows = torch.minimum(first[:, None] + steps, last)  # (size, length + 1)
         valid = rows[:, :-1] < last
         obs = replay.observation(rows.flatten()).view(size, length + 1, -1)
         action = replay.action[rows[:, :-1].flatten()].view(size, length, -1)
-        goal = replay.decode_codes(self.goal_codes(first, generator)) if z else obs.new_empty(size, 0)
+        goal = obs.new_empty(size, z)
+        if z:
+            self.write_goals(first[None], left[None], goal)
         slot = replay.slot(first)
         task, demo = replay.episode_scene[slot], replay.episode_demo[slot]
         if self.reward is None:
@@ -213,40 +253,50 @@ class HindsightSampler(Sampler):
             discount -= self.reward.reached(after, aims).float().view(size, length)
         return Snippet(obs, action, reward, discount, valid, goal, task, demo)
 
-    def goal_codes(self, rows: Int[Tensor, " n"], generator: torch.Generator) -> Tensor:
-        """Stored form (n, cells) of one goal per transition row: blocks by kind, in the order of `KINDS`."""
-        replay, blocks, at = self.replay, [], 0
-        for kind, count in self.mixture.counts(len(rows)).items():
+    def write_goals(self, rows: Int[Tensor, "b n"], u: Float[Tensor, "b n"], out: Float[Tensor, "bn z"]) -> None:
+        """Write the latents of one goal per transition row of b batches, by uniform numbers: in each batch blocks by kind, in the order of `KINDS`."""
+        replay, blocks = self.replay, self._goal_blocks(rows, u)
+        if len(rows) == 1:
+            for (table, index), part in zip(blocks, out.split([len(index) for _, index in blocks]), strict=True):
+                replay.write_states(table, index, part)
+            return
+        states = [table.index_select(0, index).view(len(rows), -1, replay.cells) for table, index in blocks]
+        if replay.lookup is None:
+            torch.cat(states, 1, out=out.view(*rows.shape, -1))
+        else:
+            replay.write_latent(torch.cat(states, 1).flatten(0, 1), out)
+
+    def _goal_blocks(self, rows: Int[Tensor, "b n"], u: Float[Tensor, "b n"]) -> list[tuple[Tensor, Tensor]]:
+        """For each kind that the mixture asks for, where its goals are: a table of stored states (N, cells) and an index into it (b * block,)."""
+        blocks, at = [], 0
+        for kind, count in self.mixture.counts(rows.shape[1]).items():
             if count:
-                part = rows[at : at + count]
-                blocks.append(getattr(self, f"_{kind}")(replay, part, generator))
+                part, numbers = (x[:, at : at + count].flatten() for x in (rows, u))
+                blocks.append(getattr(self, f"_{kind}")(self.replay, part, numbers))
                 at += count
-        return torch.cat(blocks) if len(blocks) > 1 else blocks[0]
+        return blocks
 
-    def _original(self, replay: Replay, rows: Tensor, generator: torch.Generator) -> Tensor:
-        return replay.aim.index_select(0, rows) if replay.aims else replay.episode_goal.index_select(0, replay.slot(rows))
+    def _original(self, replay: Replay, rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        return (replay.aim, rows) if replay.aims else (replay.episode_goal, replay.slot(rows))
 
-    def _future(self, replay: Replay, rows: Tensor, generator: torch.Generator) -> Tensor:
-        later = future_rows(rows, replay.end[rows].long(), self.mixture.future_discount, generator)
-        return replay.codes.index_select(0, later)
+    def _future(self, replay: Replay, rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        return replay.codes, future_rows(rows, replay.end.index_select(0, rows), self.mixture.future_discount, u)
 
-    def _next(self, replay: Replay, rows: Tensor, generator: torch.Generator) -> Tensor:
-        return replay.codes.index_select(0, rows + 1)
+    def _next(self, replay: Replay, rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        return replay.codes, rows + 1
 
-    def _random(self, replay: Replay, rows: Tensor, generator: torch.Generator) -> Tensor:
+    def _random(self, replay: Replay, rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         scene = replay.episode_scene[replay.slot(rows)] if self.mixture.random_scope == "scene" else None
-        return replay.codes.index_select(0, replay.rows_of_scene(scene, len(rows), generator))
+        return replay.codes, replay.rows_of_scene_at(scene, u)
 
-    def _imagined(self, replay: Replay, rows: Tensor, generator: torch.Generator) -> Tensor:
+    def _imagined(self, replay: Replay, rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         assert self._pool is not None  # _check
-        k = torch.randint(self._pool.shape[1], rows.shape, generator=generator, device=rows.device)
-        at = replay.episode_pool[replay.slot(rows)] * self._pool.shape[1] + k
-        return self._pool.flatten(0, 1).index_select(0, at)
+        each = self._pool.shape[1]
+        return self._pool.flatten(0, 1), replay.episode_pool[replay.slot(rows)] * each + (u * each).long()
 
-    def _similar(self, replay: Replay, rows: Tensor, generator: torch.Generator) -> Tensor:
+    def _similar(self, replay: Replay, rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         assert self._endings is not None  # _check
-        k = torch.randint(SIMILAR, rows.shape, generator=generator, device=rows.device)
-        return replay.codes.index_select(0, self._endings[1][replay.slot(rows), k])
+        return replay.codes, self._endings[1][replay.slot(rows), (u * SIMILAR).long()]
 
     def _check(self) -> None:
         """Once per change of the replay, the pool or the mixture: what the mixture asks for is there."""

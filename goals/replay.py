@@ -45,8 +45,12 @@ class Replay:
         self.capacity, self.cells, self.lookup, self.device = capacity, cells, lookup, torch.device(device)
         self.proprio_dim, self.action_dim = proprio_dim, action_dim
         self.dtype = torch.float32 if lookup is None else getattr(lookup, "dtype", torch.int16)
-        self.codes = torch.zeros(capacity, cells, dtype=self.dtype, device=device)
-        self.proprio = torch.zeros(capacity, proprio_dim, device=device)
+        if lookup is None:  # side by side, so that one gather reads an observation
+            self._seen = torch.zeros(capacity, cells + proprio_dim, device=device)
+            self.codes, self.proprio = self._seen.split([cells, proprio_dim], 1)
+        else:
+            self.codes = torch.zeros(capacity, cells, dtype=self.dtype, device=device)
+            self.proprio = torch.zeros(capacity, proprio_dim, device=device)
         self.action = torch.zeros(capacity, action_dim, device=device)
         self.aim = torch.zeros(capacity, cells if aims else 0, dtype=self.dtype, device=device)
         self.reward, self.terminal = (torch.zeros(capacity, device=device) for _ in range(2))
@@ -219,10 +223,16 @@ class Replay:
 
     def sample_rows(self, n: int, generator: torch.Generator) -> Int[Tensor, " n"]:
         """Rows of n valid transitions, uniform with replacement. Raises ValueError when there are none."""
-        if self.transitions == 0:
-            raise ValueError("the replay is empty: add an episode before sampling")
-        u = torch.randint(self.transitions, (n,), generator=generator, device=self.device)
-        return self.transition[(u + self.first_transition) % self.capacity].long()
+        self._check_not_empty()
+        return self._rows_of(torch.randint(self.transitions, (n,), generator=generator, device=self.device)).long()
+
+    def rows_at(self, u: Float[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
+        """Rows (int32) of valid transitions, and numbers to draw something else by, of numbers in [0, 1) in float64: uniform ones give uniform rows, and what
+        is left of each number after its row is chosen is uniform in [0, 1) again (of a million rows by 33 of 53 bits). Raises ValueError when there are none."""
+        self._check_not_empty()
+        place = u * self.transitions  # below it, for u < 1 in the same precision
+        number = place.int()
+        return self._rows_of(number), place.sub_(number)
 
     def latent(self, rows: Int[Tensor, " n"]) -> Float[Tensor, "n z"]:
         """Latents of some rows."""
@@ -230,7 +240,18 @@ class Replay:
 
     def observation(self, rows: Int[Tensor, " n"]) -> Float[Tensor, "n o"]:
         """Observations [latent | proprio] of some rows."""
-        return torch.cat([self.latent(rows), self.proprio[rows]], 1)
+        out = torch.empty(len(rows), self.obs_dim, device=self.device)
+        self.write_observation(rows, out)
+        return out
+
+    def write_observation(self, rows: Int[Tensor, " n"], out: Float[Tensor, "n o"]) -> None:
+        """Write the observations of some rows into `out`."""
+        if self.lookup is None:
+            torch.index_select(self._seen, 0, rows, out=out)
+            return
+        self.write_states(self.codes, rows, out[:, : self.latent_dim])
+        if self.proprio_dim:
+            out[:, self.latent_dim :] = self.proprio.index_select(0, rows)
 
     def decode_codes(self, codes: Tensor) -> Float[Tensor, "n z"]:
         """Latents (n, z) of stored states (n, cells)."""
@@ -242,9 +263,16 @@ class Replay:
         """Write the latents of stored states (n, cells) into `out`."""
         self._write_latent(codes, out)
 
+    def write_states(self, table: Tensor, index: Int[Tensor, " n"], out: Float[Tensor, "n z"]) -> None:
+        """Write the latents of some rows of a table of stored states (N, cells) into `out`."""
+        if self.lookup is None:
+            torch.index_select(table, 0, index, out=out)
+        else:
+            self._write_latent(table.index_select(0, index), out)
+
     def slot(self, rows: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
         """Index into the episode columns (episode_scene, episode_goal, ...) of the episodes that rows belong to."""
-        return self.episode[rows].long() % self.episode_start.shape[0]
+        return self.episode.index_select(0, rows) & (self.episode_start.shape[0] - 1)  # modulo a power of two
 
     def live_slots(self) -> Int[Tensor, " e"]:
         """Index into the episode columns of every live episode, oldest first."""
@@ -252,13 +280,16 @@ class Replay:
 
     def rows_of_scene(self, scene: Int[Tensor, " n"] | None, n: int, generator: torch.Generator) -> Int[Tensor, " n"]:
         """One uniform live row (final observations included) of each given scene; of the whole buffer with None."""
+        return self.rows_of_scene_at(scene, torch.rand(n, generator=generator, device=self.device, dtype=torch.float64))
+
+    def rows_of_scene_at(self, scene: Int[Tensor, " n"] | None, u: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """`rows_of_scene` by numbers in [0, 1), in float64, that were drawn already."""
         low, total, scenes, before, first = self._scenes()
         if scene is None:
             lo, size = torch.zeros((), device=self.device), total[-1]
         else:
             index = torch.searchsorted(scenes, scene)
             lo, size = low[index], total[index]
-        u = torch.rand(n, generator=generator, device=self.device, dtype=torch.float64)
         place = (lo + torch.minimum((u * size).floor(), size - 1)).long()
         e = torch.searchsorted(before, place, right=True) - 1
         return first[e] + place - before[e]
@@ -310,6 +341,17 @@ class Replay:
         self.version += 1
 
     # ---------------------------------------------------------------- inside
+    def _check_not_empty(self) -> None:
+        if self.transitions == 0:
+            raise ValueError("the replay is empty: add an episode before sampling")
+
+    def _rows_of(self, number: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """Rows of live transitions, which are numbered from the oldest on."""
+        place = number + self.first_transition if self.first_transition else number
+        if self.first_transition + self.transitions > self.capacity:
+            place = place % self.capacity
+        return self.transition.index_select(0, place)
+
     def _check(self, name: str, value: Tensor, shape: tuple[int, ...]) -> None:
         if tuple(value.shape) != shape:
             raise ValueError(f"{name} of an episode has shape {tuple(value.shape)}, expected {shape}")
@@ -345,6 +387,7 @@ class Replay:
         self.oldest += 1
 
     def _allocate_episodes(self, slots: int) -> None:
+        """Empty columns of so many episodes, a power of two (`slot`)."""
         self.episode_start, self.episode_end, self.episode_scene, self.episode_pool = (
             torch.zeros(slots, dtype=torch.int64, device=self.device) for _ in range(4)
         )

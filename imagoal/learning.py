@@ -18,6 +18,6 @@ def learn(agent: Agent, sampler: Sampler, updates: int, batch_size: int, generat
     metrics: dict[str, Tensor] = {}
     update: Any = agent.update
     with torch.autocast(generator.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
-        for _ in range(updates):
-            metrics |= update(sampler.draw(batch_size, agent.length, generator))
+        for batch in sampler.draws(updates, batch_size, agent.length, generator):
+            metrics |= update(batch)
     return metrics

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from goals.batch import Batch, Snippet
+from goals.lookup import CodebookLookup
 from goals.relabel import KINDS, HindsightSampler, MixedSampler, Mixture
 from goals.replay import Replay
 from goals.rewards import DenseReward, SparseReward
@@ -116,6 +117,31 @@ def test_the_same_generator_gives_the_same_batch_and_memory_is_reused() -> None:
     assert all(torch.equal(a, b) for a, b in zip(again, kept, strict=True))
 
 
+@pytest.mark.parametrize("coded", [False, True])
+def test_batches_drawn_at_once_are_those_drawn_one_by_one(coded: bool, monkeypatch) -> None:
+    """Of goals of every kind, with states stored as they are and as codes; the generator goes on from the same place."""
+    g = torch.Generator().manual_seed(0)
+    replay = Replay(300, 4, 2, 1, CodebookLookup(torch.randn(16, 3, generator=g)) if coded else None)
+    for e in range(12):
+        states = torch.randint(16, (9, 4), generator=g)
+        replay.add_episode(states, torch.randn(9, 2, generator=g), torch.rand(9, 1, generator=g), goal=states[3], scene=e % 3)
+    monkeypatch.setattr("goals.relabel.AHEAD", 3 * 25 * 4 * (2 * replay.obs_dim + replay.latent_dim + 1))
+    mixture = Mixture(0.1, 0.3, 0.1, 0.2, 0.2, 0.1, future_discount=0.9)
+    sampler = HindsightSampler(replay, mixture, SparseReward(2.0), torch.randint(16, (3, 5, 4), generator=g), done_on_reach=True)
+    assert sampler.at_once(25) == 3 and sampler.at_once(100_000) == 1 and sampler.at_once(0) == 64
+    for count in (1, 3, 7):
+        one, many = (torch.Generator().manual_seed(count) for _ in range(2))
+        drawn = 0
+        for batch in sampler.draws(count, 25, 0, many):
+            kept = batch.clone()
+            assert isinstance(batch, Batch) and all(column.is_contiguous() for column in batch)
+            expected = HindsightSampler(replay, mixture, SparseReward(2.0), sampler.pool, done_on_reach=True).sample(25, one)
+            assert all(torch.equal(a, b) for a, b in zip(kept, expected, strict=True))
+            drawn += 1
+        assert drawn == count and torch.equal(one.get_state(), many.get_state())
+    assert [len(piece.valid) for piece in sampler.draws(3, 8, 2, g) if isinstance(piece, Snippet)] == [8, 8, 8]
+
+
 @pytest.mark.parametrize(("share", "second"), [(0.0, 0), (0.6, 60), (1.0, 100)])
 def test_two_replays_share_a_batch_exactly(share: float, second: int) -> None:
     offline = HindsightSampler(line_replay(), Mixture(), SparseReward(0.5))
@@ -139,7 +165,8 @@ def test_similar_goals_are_how_others_ended_that_count_as_reached(monkeypatch) -
         rows = torch.arange(len(replay) // 2 * 3)
         rows = rows[rows % 3 < 2].repeat(50)
         sampler._check()
-        goals, slots = sampler.goal_codes(rows, g)[:, 0], replay.slot(rows)
+        goals, slots = torch.empty(len(rows), 1), replay.slot(rows)
+        sampler.write_goals(rows[None], torch.rand(1, len(rows), generator=g, dtype=torch.float64), goals)
         return {e: {round(float(v), 2) for v in goals[slots == e].unique()} for e in range(replay.episodes)}
 
     expected = {0: {0.3, 0.2, 0.0}, 1: {0.0, 0.4, 0.2, 0.45}, 2: {0.3, 0.2, 0.45, 0.4}, 3: {5.0}, 4: {0.0, 0.3, 0.4, 0.45}, 5: {0.3, 0.4, 0.2, 0.45}, 6: {-9.0}, 7: {0.1}}

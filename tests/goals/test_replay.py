@@ -41,11 +41,24 @@ def test_next_is_the_same_episode_one_step_later(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(25))
+def test_a_number_chooses_a_row_and_what_is_left_of_it_is_uniform_again(seed: int) -> None:
+    """Of k equal steps for every transition, each is chosen k times, with 0, 1 / k, ... (k - 1) / k left; 1 is never reached."""
+    replay, _, _ = history(seed)
+    k, n = 8, len(replay)
+    rows, left = replay.rows_at((torch.arange(n * k, dtype=torch.float64) + 0.5) / (n * k))
+    assert rows.view(n, k).eq(rows.view(n, k)[:, :1]).all() and rows.unique().numel() == n
+    assert torch.allclose(left.view(n, k), (torch.arange(k, dtype=torch.float64) + 0.5) / k, rtol=0, atol=1e-9)
+    last, left = replay.rows_at(torch.tensor([1 - 2.0**-53], dtype=torch.float64))
+    assert replay.end[last] == last + 2 and replay.episode[last] == replay.next_episode - 1 and left < 1
+    assert replay.end[last] == future_rows(last, replay.end[last], 1.0, left) + 1
+
+
+@pytest.mark.parametrize("seed", range(25))
 @pytest.mark.parametrize("discount", [1.0, 0.8])
 def test_future_is_later_in_the_same_episode_and_reaches_its_end(seed: int, discount: float) -> None:
     replay, lengths, g = history(seed)
     rows = replay.sample_rows(2000, g)
-    now, later = replay.latent(rows), replay.latent(future_rows(rows, replay.end[rows].long(), discount, g))
+    now, later = replay.latent(rows), replay.latent(future_rows(rows, replay.end[rows].long(), discount, torch.rand(2000, generator=g, dtype=torch.float64)))
     last = torch.tensor(lengths)[now[:, 0].long()] - 1
     assert torch.equal(now[:, 0], later[:, 0])
     assert (later[:, 1] > now[:, 1]).all() and (later[:, 1] <= last).all()
@@ -83,7 +96,7 @@ def test_rows_of_a_scene_are_live_rows_of_that_scene(seed: int) -> None:
 def test_truncated_geometric_offsets_have_their_probabilities() -> None:
     g = torch.Generator().manual_seed(0)
     n = 200_000
-    rows = future_rows(torch.zeros(n, dtype=torch.int64), torch.full((n,), 4), 0.5, g)
+    rows = future_rows(torch.zeros(n, dtype=torch.int64), torch.full((n,), 4), 0.5, torch.rand(n, generator=g, dtype=torch.float64))
     share = torch.bincount(rows, minlength=4) / n
     assert torch.allclose(share, torch.tensor([0.0, 4 / 7, 2 / 7, 1 / 7]), atol=0.005)
 
