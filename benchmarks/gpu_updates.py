@@ -6,7 +6,8 @@
     graph_alone   updating as a graph on a batch that is there
     graph_whole   drawing and updating as one graph
 
-FILE holds {"metric": number}, or in its place what went wrong, as text; it is written after every number. `difference` is the largest of any parameter between 50
+FILE has the form of the experiments' result files, a way in a precision being a variant and the median of five stretches the only "seed"; `details` holds what went
+wrong, as text. It is written after every number. `difference` is the largest of any parameter between 50
 updates by graphs and 50 eager ones on the same batches. `--device cpu --quick` tries everything but the graphs.
 """
 
@@ -24,6 +25,8 @@ import torch
 
 from agents.graphed import WARM_UP, GraphedUpdate, record, recordable, uncounted
 from benchmarks.peers import SIZES, our_agent, our_sampler
+from imagoal.disk import write_atomic
+from imagoal.jobs.experiment import commit
 from imagoal.learning import learn
 
 AGENTS = ("iql", "awac")
@@ -35,7 +38,7 @@ class Results:
     """Numbers by name, on disk after each."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.values = path, dict[str, Any]()
+        self.path, self.values, self.began = path, dict[str, Any](), time.time()
 
     def add(self, name: str, measure: Callable[[], Any]) -> None:
         """Measure, and keep what it says; or why it could not."""
@@ -45,7 +48,23 @@ class Results:
             traceback.print_exc()
             self.values[name] = f"{type(error).__name__}: {error}"
         print(f"{name}: {self.values[name]}", flush=True)
-        self.path.write_text(json.dumps(self.values, indent=1) + "\n")
+        write_atomic(self.path, (json.dumps(as_result(self.values, commit(), time.time() - self.began), indent=1) + "\n").encode())
+
+
+def as_result(values: dict[str, Any], commit: str, seconds: float) -> dict[str, Any]:
+    """Numbers by name, gpu.AGENT.WAY.WHAT.batch_SIZE.PRECISION, in design.md's form."""
+    variants: dict[str, dict[str, Any]] = {}
+    details = {name: value for name, value in values.items() if not isinstance(value, float)}
+    for name, value in values.items():
+        if name not in details:
+            _, agent, way, what, size, precision = name.split(".")
+            unit = "updates/s" if what == "updates_per_s" else ""
+            variants.setdefault(f"{way}.{precision}", {})[f"gpu.{agent}.{what}.{size}"] = {"unit": unit, "per_seed": [value], "mean": value, "ci95": None}
+    machine = f"{details.pop('machine', 'unknown')}, torch {details.pop('torch', 'unknown')}"
+    return {
+        "experiment": "gpu_updates", "command": "python -m benchmarks.gpu_updates", "commit": commit, "machine": machine, "seeds": [0],
+        "wall_clock_s": round(seconds, 1), "variants": variants, "details": details,
+    }  # fmt: skip
 
 
 class Case:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import bench, cases
-from imagoal.results import page
+from imagoal.results import NEEDED, page
 
 
 @pytest.mark.slow
@@ -50,5 +50,5 @@ def test_updates_on_a_gpu_are_measured_one_by_one(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr("sys.argv", ["gpu_updates", "--out", str(tmp_path / "out.json"), "--device", "cpu", "--quick"])
     gpu_updates.main()
     found = json.loads((tmp_path / "out.json").read_text())
-    assert "gpu.iql.eager.updates_per_s.batch_256.bf16" in found and not any(".graph" in name for name in found)
-    assert found["gpu.iql.eager_alone.updates_per_s.batch_256.32"] == "ZeroDivisionError: division by zero"
+    assert found["variants"]["eager.bf16"]["gpu.iql.updates_per_s.batch_256"]["mean"] == 1.0 and set(found["variants"]) == {"eager.32", "eager.bf16"}
+    assert found["details"]["gpu.iql.eager_alone.updates_per_s.batch_256.32"] == "ZeroDivisionError: division by zero" and set(found) >= set(NEEDED)
