@@ -7,14 +7,18 @@ what was imagined.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from envs.desk import DeskBatch
 from envs.desk_scenes import SLOTS, DeskScene, sample_desk
 from envs.desk_simulation import BUTTON_DRAWER, DRAWER, HELD, OBJECT, TABLE
+from imagoal.disk import write_atomic
 from imagoal.progress import progress
 from vision.images import to_float
 
@@ -84,6 +88,38 @@ def fit_probe(images: np.ndarray, value: np.ndarray, weight: np.ndarray, steps: 
             schedule.step()
             bar.advance(1)
     return probe.eval()
+
+
+def shown(scenes: int, size: int, split: str = "train") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a probe is taught by: four starts and two outcomes of experts in each of the split's first `scenes` scenes, the arm away from them as in goals. Pictures
+    (N, size, size, 3) uint8, the scenes' numbers (N,), states (N, STATE). Rendered for it, because data for learning has too few scenes to read new ones by."""
+    images, numbers, states = [], [], []
+    with progress("probe pictures", scenes) as bar:
+        for n in range(scenes):
+            world = DeskBatch(f"{split}/{n}", 0, size)
+            here = world.starts(np.arange(4))
+            try:
+                here = np.concatenate([here, *world.sample(np.arange(2))])
+            except ValueError:  # one of the few scenes in which no expert gets anything done
+                pass
+            images.append(world.picture(here))
+            states.append(here)
+            numbers.append(np.full(len(here), n))
+            world.close()
+            bar.advance(1)
+    return np.concatenate(images), np.concatenate(numbers), np.concatenate(states)
+
+
+def taught_probe(path: Path, scenes: int, size: int, steps: int, device: torch.device) -> Probe:
+    """The probe at `path`, or one taught by `shown` pictures of so many scenes and kept there."""
+    if path.is_file():
+        probe = Probe()
+        probe.load_state_dict(load_file(path))
+        return probe.to(device).eval()
+    images, numbers, states = shown(scenes, size)
+    probe = fit_probe(images, *targets("train", numbers, states), steps, 0, device)
+    write_atomic(path, save({name: value.cpu().contiguous() for name, value in probe.state_dict().items()}))
+    return probe
 
 
 @torch.no_grad()

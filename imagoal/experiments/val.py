@@ -13,21 +13,21 @@ import torch
 from envs.desk import DeskBatch
 from envs.desk_tasks import TASKS, whole_scenes
 from envs.families import FAMILIES, SceneSettings
-from imagoal.affordances import Affordances, fit_probe, judge_samples, targets
+from imagoal.affordances import Affordances, judge_samples, taught_probe
 from imagoal.config import ExperimentConfig
 from imagoal.evaluation import evaluate
 from imagoal.judging import sampled
-from imagoal.loading import load_model, load_policy, load_prior, open_trajectories, pick_device
+from imagoal.loading import load_model, load_policy, load_prior, pick_device
 from imagoal.stages import Stage, remembered, stages
 
 EYES = ("vision=vqvae_small", "vision.grid=12", "vision.stem=2", "vision.code_dim=5", "vision.foreground_weight=2", "vision.local=true", "vision.prior.copy=true", "vision.prior.attention=2")
 GOAL_MODELS = {"vae_goals": "vae", "ccvae_goals": "ccvae", "bigan_goals": "bigan", "cbigan_goals": "cbigan"}  # variant -> vision
-SOURCES = {"val": "affordance", **dict.fromkeys(GOAL_MODELS, "model"), "replay_goals": "replay", "other_scene_goals": "other_scenes", "oracle_goals": "oracle", "no_practice": "none"}
+SOURCES = {"val": "affordance", **dict.fromkeys(GOAL_MODELS, "model"), "replay_goals": "replay", "oracle_goals": "oracle", "no_practice": "none"}
 EPISODES, SCENES = 450, 150  # few, for there practice helps most (docs/desk.md)
 LESS = {"val_quarter": 4, "val_half": 2}  # variant -> the share of the prior data that it has is one in so many
 SAMPLED = 32  # imagined goals of each judged scene
 JUDGED = 8  # held-out scenes in which imagined goals are judged
-PROBE_STEPS = 3000
+PROBE_SCENES, PROBE_STEPS = 1000, 3000  # the judge's own, and the same for all seeds
 BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in (*SOURCES, *LESS) for when in ("before", "after")]
 BARS += [("val", f"{task}.success_{when}", f"VAL, {task.replace('_', ' ')}: {when}") for task in TASKS for when in ("before", "after")]
 
@@ -111,13 +111,11 @@ def judged_in(run: Path, scene: str, config: ExperimentConfig) -> float:
 
 def affordances(folder: Path, seed: int, config: ExperimentConfig) -> dict[str, Affordances]:
     """How good the goals are that each model imagines for held-out scenes; `true_goals` is what the probe says of experts' outcomes, each from its own start,
-    `decoded_goals` of those through the VQ-VAE, `other_scene_goals` of those of another scene."""
+    `decoded_goals` of those through the VQ-VAE, `other_scene_goals` of those of another scene (nobody practises them)."""
     device = pick_device(config.device)
-    columns = open_trajectories(str(folder / "data"))
-    scene = np.repeat(np.asarray(columns.scene), np.asarray(columns.end) - np.asarray(columns.start))
-    probe = fit_probe(np.asarray(columns.image), *targets("train", scene, np.asarray(columns.state)), PROBE_STEPS, seed, device)
-    names = [f"held_out/{n}" for n in range(JUDGED)]
     size = SceneSettings().image_size
+    probe = taught_probe(folder.parent / "probe.safetensors", PROBE_SCENES, size, PROBE_STEPS, device)
+    names = [f"held_out/{n}" for n in range(JUDGED)]
     seen = []
     for name in names:
         world = DeskBatch(name, 0, size)
