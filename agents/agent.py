@@ -281,7 +281,10 @@ class ActorCritic(Agent):
 
     def regress(self, b: Batch, target: Float[Tensor, " B"]) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Mean squared error of all Q functions against Bellman targets."""
-        q = self.critic(b.obs, b.goal, b.action)  # (E, B)
+        return self.bellman_error(self.critic(b.obs, b.goal, b.action), target)
+
+    def bellman_error(self, q: Float[Tensor, "E B"], target: Float[Tensor, " B"]) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Mean squared error of Q values against Bellman targets."""
         loss = (q - target).square().mean()
         return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
 

@@ -124,6 +124,15 @@ def test_critic_members_share_the_input_not_the_weights() -> None:
     assert torch.allclose(critic(obs, goal, action, members=1)[0], q[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_what_the_first_layer_makes_serves_many_actions(layer_norm: bool) -> None:
+    critic = Critic(FlatTrunk(3, 2), 2, 16, 2, layer_norm)
+    obs, goal, actions = torch.randn(6, 3), torch.randn(6, 2), torch.randn(2, 6, 2)
+    first = critic.first(obs, goal)
+    for action in actions:
+        assert torch.equal(critic.of(first, action), critic(obs, goal, action))
+
+
 def test_policy_std_is_fixed_learned_or_a_network_of_the_state() -> None:
     fixed, learned, network = (GaussianPolicy(FlatTrunk(3, 2), 2, 16, 2, std) for std in (0.15, 0.0, -1.0))
     obs, goal = torch.randn(50, 3) * 100, torch.randn(50, 2) * 100
