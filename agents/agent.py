@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from agents.networks import Critic, GridShape, LeadingTrunk, Trunk, make_trunk
+from agents.networks import Critic, GridShape, LeadingTrunk, SharedTrunk, Trunk, make_trunk
 from agents.operations import polyak
 from agents.policies import GaussianPolicy, Policy
 from goals.batch import Batch, Snippet
 
 Network = TypeVar("Network", bound=nn.Module)
+
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class Agent(nn.Module):
         self.register_buffer("goal_shift", torch.zeros(goal_dim))
         self.register_buffer("noise_seed", torch.randint(2**31, ()))
         self._generator: torch.Generator | None = None
+        self.shared_trunk: SharedTrunk | None = None
         self.build()
         self.average: Policy | None = None
         if config.average_rate > 0.0:
@@ -132,12 +134,17 @@ class Agent(nn.Module):
         """`add_optimizer` for each network that learns; they are on their device by now."""
 
     def trunk(self) -> Trunk:
-        """A fresh trunk over (observation, goal), of the config's encoder."""
-        c, reads = self.config, self.reads
-        if not reads:
-            return make_trunk(c.encoder, self.obs_dim, self.goal_dim, self.grid_shape, c.channels)
-        inner = make_trunk(c.encoder, self.obs_dim - self.goal_dim + reads, reads, self.grid_shape, c.channels)
-        return LeadingTrunk(inner, self.goal_dim, reads)
+        """A trunk over (observation, goal), of the config's encoder: a fresh one, or the one that all networks share if it has no weights."""
+        if self.shared_trunk is not None:
+            return self.shared_trunk
+        c, reads = self.config, self.reads or self.goal_dim
+        trunk: Trunk = make_trunk(c.encoder, self.obs_dim - self.goal_dim + reads, reads, self.grid_shape, c.channels)
+        if self.reads:
+            trunk = LeadingTrunk(trunk, self.goal_dim, reads)
+        if any(True for _ in trunk.parameters()):
+            return trunk
+        self.shared_trunk = SharedTrunk(trunk)
+        return self.shared_trunk
 
     def gaussian(self, std: float) -> GaussianPolicy:
         """A Gaussian policy of this std (0: learned)."""

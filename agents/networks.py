@@ -171,6 +171,33 @@ class LeadingTrunk(nn.Module):
         return self.trunk(torch.cat([latent, proprio], 1), goal[:, : self.reads])  # type: ignore[no-any-return]
 
 
+class SharedTrunk(nn.Module):
+    """A trunk without weights, for all networks of an agent: what it makes of an observation and a goal it makes once, not once for each network.
+
+    In mixed precision the features are kept as matrix products take them, so that they are cast once too. It remembers the last two pairs
+    (a batch has two, now and next) by identity: tensors that changed meanwhile, or want gradients, are read anew.
+    """
+
+    def __init__(self, trunk: nn.Module):
+        super().__init__()
+        self.trunk = trunk
+        self.features: int = trunk.features  # type: ignore[assignment]
+        self.kept: list[tuple[Tensor, Tensor, tuple[int, int], Tensor]] = []
+
+    def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "B f"]:
+        kind = obs.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else obs.dtype
+        if any(t.is_inference() or t.requires_grad for t in (obs, goal)):
+            return self.trunk(obs, goal).to(dtype)  # type: ignore[no-any-return]
+        versions = obs._version, goal._version
+        for one, other, then, features in self.kept:
+            if one is obs and other is goal and then == versions and features.dtype == dtype:
+                return features
+        features = self.trunk(obs, goal).to(dtype)
+        self.kept = [*self.kept[-1:], (obs, goal, versions, features)]
+        return features
+
+
 def make_trunk(
     encoder: str, obs_dim: int, goal_dim: int, grid_shape: GridShape | None, channels: int
 ) -> FlatTrunk | DifferenceTrunk | ConvTrunk | AttentionTrunk | PixelTrunk:
@@ -241,7 +268,10 @@ class StackedMLP(nn.Module):
     def first(self, x: Float[Tensor, "B i"], members: int | None = None) -> Float[Tensor, "E B h"]:
         """What the first layer makes of the first input: see `rest`."""
         e = members or len(self.late_weight)
-        return torch.baddbmm(leading(self.biases[0], e), x.expand(e, *x.shape), leading(self.weights[0], e))
+        each = x.expand(e, *x.shape)
+        if x.dtype != torch.float32:
+            each = each.contiguous()  # else the gradient's product in bfloat16 copies it, slowly
+        return torch.baddbmm(leading(self.biases[0], e), each, leading(self.weights[0], e))
 
     def rest(self, first: Float[Tensor, "E B h"], late: Float[Tensor, "B l"] | None = None) -> Float[Tensor, "E B o"]:
         """Outputs, of what `first` gave and a second input. One `first`, the largest product, can serve several second inputs."""
@@ -283,7 +313,7 @@ def mlp(inputs: int, hidden: int | Sequence[int], layers: int, outputs: int, lay
     return nn.Sequential(*parts, nn.Linear(widths[-1], outputs))
 
 
-Trunk = FlatTrunk | DifferenceTrunk | ConvTrunk | AttentionTrunk | PixelTrunk | LeadingTrunk
+Trunk = FlatTrunk | DifferenceTrunk | ConvTrunk | AttentionTrunk | PixelTrunk | LeadingTrunk | SharedTrunk
 
 
 class Value(nn.Module):
