@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from agents.networks import Critic, GridShape, LeadingTrunk, SharedTrunk, Trunk, make_trunk
 from agents.operations import polyak
@@ -17,6 +18,22 @@ from goals.batch import Batch, Snippet
 
 Network = TypeVar("Network", bound=nn.Module)
 
+
+class FusedAdam(torch.optim.Adam):
+    """torch's Adam whose `move` is `step` without what surrounds it (hooks, profiling, loops), a third of its time with networks as small as ours."""
+
+    @torch.no_grad()
+    def move(self) -> None:
+        """One step of every parameter, each of which has a gradient."""
+        if len(self.state) < sum(len(group["params"]) for group in self.param_groups):
+            self.step()  # the first makes the state
+            return
+        for group in self.param_groups:
+            parameters = group["params"]
+            columns = {key: [self.state[p][key] for p in parameters] for key in ("exp_avg", "exp_avg_sq", "step")}
+            gradients, (beta1, beta2) = [p.grad for p in parameters], group["betas"]
+            options = {key: group[key] for key in ("lr", "weight_decay", "eps", "maximize", "amsgrad")}
+            adam(parameters, gradients, columns["exp_avg"], columns["exp_avg_sq"], [], columns["step"], fused=True, beta1=beta1, beta2=beta2, **options)
 
 
 @dataclass(frozen=True)
@@ -106,7 +123,7 @@ class Agent(nn.Module):
         self.reads = reads if reads < goal_dim else 0
         self.obs_dim, self.goal_dim, self.action_dim = obs_dim, goal_dim, action_dim
         self.step = 0
-        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.optimizers: dict[str, FusedAdam] = {}
         self.register_buffer("obs_scale", torch.ones(obs_dim))
         self.register_buffer("obs_shift", torch.zeros(obs_dim))
         self.register_buffer("goal_scale", torch.ones(goal_dim))
@@ -187,7 +204,7 @@ class Agent(nn.Module):
     def add_optimizer(self, name: str, network: nn.Module, learning_rate: float, weight_decay: float = 0.0) -> None:
         """A fused Adam over the trainable parameters of `network`."""
         parameters = [p for p in network.parameters() if p.requires_grad]
-        self.optimizers[name] = torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+        self.optimizers[name] = FusedAdam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
 
     def parameters_of(self, name: str) -> list[Tensor]:
         """The parameters that the named optimiser owns."""
@@ -200,7 +217,7 @@ class Agent(nn.Module):
             parameter.grad = in_layout_of(parameter, gradient)
         if self.max_grad_norm > 0.0:
             nn.utils.clip_grad_norm_(parameters, self.max_grad_norm, foreach=True)
-        self.optimizers[name].step()
+        self.optimizers[name].move()
         if name == "policy" and self.average is not None:  # at first the plain mean of all weights so far
             rate = max(self.config.average_rate, 1.0 / (self.step + 1))
             polyak(cast(Any, self.average).parameters(), cast(Any, self.policy).parameters(), rate)
