@@ -9,13 +9,31 @@ from typing import Any, ClassVar, TypeVar, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
-from agents.networks import Critic, GridShape, LeadingTrunk, Trunk, make_trunk
+from agents.networks import Critic, GridShape, LeadingTrunk, SharedTrunk, Trunk, make_trunk
 from agents.operations import polyak
 from agents.policies import GaussianPolicy, Policy
 from goals.batch import Batch, Snippet
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+class FusedAdam(torch.optim.Adam):
+    """torch's Adam whose `move` is `step` without what surrounds it (hooks, profiling, loops), a third of its time with networks as small as ours."""
+
+    @torch.no_grad()
+    def move(self) -> None:
+        """One step of every parameter, each of which has a gradient."""
+        if len(self.state) < sum(len(group["params"]) for group in self.param_groups):
+            self.step()  # the first makes the state
+            return
+        for group in self.param_groups:
+            parameters = group["params"]
+            columns = {key: [self.state[p][key] for p in parameters] for key in ("exp_avg", "exp_avg_sq", "step")}
+            gradients, (beta1, beta2) = [p.grad for p in parameters], group["betas"]
+            options = {key: group[key] for key in ("lr", "weight_decay", "eps", "maximize", "amsgrad")}
+            adam(parameters, gradients, columns["exp_avg"], columns["exp_avg_sq"], [], columns["step"], fused=True, beta1=beta1, beta2=beta2, **options)
 
 
 @dataclass(frozen=True)
@@ -106,13 +124,14 @@ class Agent(nn.Module):
         self.reads = reads if reads < goal_dim else 0
         self.obs_dim, self.goal_dim, self.action_dim = obs_dim, goal_dim, action_dim
         self.step = self.restores = 0  # updates done; times that `restore` gave the optimisers other tensors
-        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.optimizers: dict[str, FusedAdam] = {}
         self.register_buffer("obs_scale", torch.ones(obs_dim))
         self.register_buffer("obs_shift", torch.zeros(obs_dim))
         self.register_buffer("goal_scale", torch.ones(goal_dim))
         self.register_buffer("goal_shift", torch.zeros(goal_dim))
         self.register_buffer("noise_seed", torch.randint(2**31, ()))
         self._generator: torch.Generator | None = None
+        self.shared_trunk: SharedTrunk | None = None
         self.build()
         self.average: Policy | None = None
         if config.average_rate > 0.0:
@@ -133,12 +152,17 @@ class Agent(nn.Module):
         """`add_optimizer` for each network that learns; they are on their device by now."""
 
     def trunk(self) -> Trunk:
-        """A fresh trunk over (observation, goal), of the config's encoder."""
-        c, reads = self.config, self.reads
-        if not reads:
-            return make_trunk(c.encoder, self.obs_dim, self.goal_dim, self.grid_shape, c.channels)
-        inner = make_trunk(c.encoder, self.obs_dim - self.goal_dim + reads, reads, self.grid_shape, c.channels)
-        return LeadingTrunk(inner, self.goal_dim, reads)
+        """A trunk over (observation, goal), of the config's encoder: a fresh one, or the one that all networks share if it has no weights."""
+        if self.shared_trunk is not None:
+            return self.shared_trunk
+        c, reads = self.config, self.reads or self.goal_dim
+        trunk: Trunk = make_trunk(c.encoder, self.obs_dim - self.goal_dim + reads, reads, self.grid_shape, c.channels)
+        if self.reads:
+            trunk = LeadingTrunk(trunk, self.goal_dim, reads)
+        if any(True for _ in trunk.parameters()):
+            return trunk
+        self.shared_trunk = SharedTrunk(trunk)
+        return self.shared_trunk
 
     def gaussian(self, std: float) -> GaussianPolicy:
         """A Gaussian policy of this std (0: learned)."""
@@ -181,7 +205,7 @@ class Agent(nn.Module):
     def add_optimizer(self, name: str, network: nn.Module, learning_rate: float, weight_decay: float = 0.0) -> None:
         """A fused Adam over the trainable parameters of `network`."""
         parameters = [p for p in network.parameters() if p.requires_grad]
-        self.optimizers[name] = torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+        self.optimizers[name] = FusedAdam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
 
     def parameters_of(self, name: str) -> list[Tensor]:
         """The parameters that the named optimiser owns."""
@@ -194,7 +218,7 @@ class Agent(nn.Module):
             parameter.grad = in_layout_of(parameter, gradient)
         if self.max_grad_norm > 0.0:
             nn.utils.clip_grad_norm_(parameters, self.max_grad_norm, foreach=True)
-        self.optimizers[name].step()
+        self.optimizers[name].move()
         if name == "policy" and self.average is not None:  # at first the plain mean of all weights so far
             rate = max(self.config.average_rate, 1.0 / (self.step + 1))
             polyak(cast(Any, self.average).parameters(), cast(Any, self.policy).parameters(), rate)
@@ -293,7 +317,10 @@ class ActorCritic(Agent):
 
     def regress(self, b: Batch, target: Float[Tensor, " B"]) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Mean squared error of all Q functions against Bellman targets."""
-        q = self.critic(b.obs, b.goal, b.action)  # (E, B)
+        return self.bellman_error(self.critic(b.obs, b.goal, b.action), target)
+
+    def bellman_error(self, q: Float[Tensor, "E B"], target: Float[Tensor, " B"]) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Mean squared error of Q values against Bellman targets."""
         loss = (q - target).square().mean()
         return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
 

@@ -9,6 +9,7 @@ The weighted regression is the projection argmin KL(pi* || pi) of the improved p
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -83,26 +84,27 @@ class AWAC(ActorCritic):
         """A sample of the policy, clamped to [-1, 1]."""
         return (mean + std * self.noise_like(mean)).clamp(-1.0, 1.0)
 
-    def critic_loss(self, b: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Mean squared Bellman error of both critics."""
+    def critic_loss(self, b: Batch, q: Float[Tensor, "E B"]) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Mean squared Bellman error of both critics, whose values of the batch are q."""
         with torch.no_grad():
             next_action = self.sample(*self.policy.distribution(b.next_obs, b.goal))
             next_q = self.target_critic(b.next_obs, b.goal, next_action).amin(0).clamp(max=self.q_max)
             target = td_target(b.reward, b.discount, next_q, self.config.gamma, self.config.target_clip)
-        return self.regress(b, target)
+        return self.bellman_error(q, target)
 
-    @torch.no_grad()
-    def advantage(self, b: Batch, mean: Float[Tensor, "B a"], std: Float[Tensor, "*#B a"]) -> Float[Tensor, " B"]:
+    def advantage(self, q: Float[Tensor, "E B"], v: Float[Tensor, "E B"]) -> Float[Tensor, " B"]:
         """min Q(s, a, g) - min Q(s, a_pi, g), clamped if the config says so."""
-        q = self.critic(b.obs, b.goal, b.action).amin(0).clamp(max=self.q_max)
-        v = self.critic(b.obs, b.goal, self.baseline_action(mean, std)).amin(0).clamp(max=self.q_max)
+        q, v = q.amin(0).clamp(max=self.q_max), v.amin(0).clamp(max=self.q_max)
         clip = self.config.advantage_clip
         return (q - v).clamp(-clip, clip) if clip > 0.0 else q - v
 
-    def policy_loss(self, b: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """Advantage-weighted regression."""
+    def policy_loss(
+        self, b: Batch, q: Float[Tensor, "E B"], q_of: Callable[[Tensor], Tensor]
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Advantage-weighted regression; q of the batch's actions, q_of any others."""
         mean, std = self.policy.distribution(b.obs, b.goal)
-        advantage = self.advantage(b, mean.detach(), std.detach())
+        with torch.no_grad():
+            advantage = self.advantage(q, q_of(self.baseline_action(mean, std)))
         weight = self.weigh(advantage)
         loss = -(weight * gaussian_log_prob(b.action, mean, std)).mean()
         return loss, {
@@ -117,8 +119,10 @@ class AWAC(ActorCritic):
         """One gradient step of Q and of the policy, and the target's moving average; returns 0-d tensors."""
         self.step += 1
         b = self.prepare(batch)
-        critic_loss, critic_metrics = self.critic_loss(b)
-        policy_loss, policy_metrics = self.policy_loss(b)
+        first = self.critic.first(b.obs, b.goal)  # most of Q's cost, paid once for the batch's actions and the policy's
+        q = self.critic.of(first, b.action)
+        critic_loss, critic_metrics = self.critic_loss(b, q)
+        policy_loss, policy_metrics = self.policy_loss(b, q, partial(self.critic.of, first))
         self.descend("critic", critic_loss)
         self.descend("policy", policy_loss)
         polyak(self.target_critic.parameters(), self.critic.parameters(), self.config.target_rate)

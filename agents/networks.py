@@ -1,7 +1,7 @@
 """Networks of the agents: trunks over (observation, goal), MLPs, stacked critics."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -171,6 +171,33 @@ class LeadingTrunk(nn.Module):
         return self.trunk(torch.cat([latent, proprio], 1), goal[:, : self.reads])  # type: ignore[no-any-return]
 
 
+class SharedTrunk(nn.Module):
+    """A trunk without weights, for all networks of an agent: what it makes of an observation and a goal it makes once, not once for each network.
+
+    In mixed precision the features are kept as matrix products take them, so that they are cast once too. It remembers the last two pairs
+    (a batch has two, now and next) by identity: tensors that changed meanwhile, or want gradients, are read anew.
+    """
+
+    def __init__(self, trunk: nn.Module):
+        super().__init__()
+        self.trunk = trunk
+        self.features: int = trunk.features  # type: ignore[assignment]
+        self.kept: list[tuple[Tensor, Tensor, tuple[int, int], Tensor]] = []
+
+    def forward(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "B f"]:
+        kind = obs.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else obs.dtype
+        if any(t.is_inference() or t.requires_grad for t in (obs, goal)):
+            return self.trunk(obs, goal).to(dtype)  # type: ignore[no-any-return]
+        versions = obs._version, goal._version
+        for one, other, then, features in self.kept:
+            if one is obs and other is goal and then == versions and features.dtype == dtype:
+                return features
+        features = self.trunk(obs, goal).to(dtype)
+        self.kept = [*self.kept[-1:], (obs, goal, versions, features)]
+        return features
+
+
 def make_trunk(
     encoder: str, obs_dim: int, goal_dim: int, grid_shape: GridShape | None, channels: int
 ) -> FlatTrunk | DifferenceTrunk | ConvTrunk | AttentionTrunk | PixelTrunk:
@@ -236,30 +263,41 @@ class StackedMLP(nn.Module):
         self, x: Float[Tensor, "B i"], late: Float[Tensor, "B l"] | None = None, members: int | None = None
     ) -> Float[Tensor, "E B o"]:
         """Outputs of the first `members` members (default: all)."""
+        return self.rest(self.first(x, members), late)
+
+    def first(self, x: Float[Tensor, "B i"], members: int | None = None) -> Float[Tensor, "E B h"]:
+        """What the first layer makes of the first input: see `rest`."""
         e = members or len(self.late_weight)
-        layers: list[Tensor] = [*self.weights, *self.biases, self.late_weight]
-        if e < len(self.late_weight):  # else no slice, whose gradient would be a copy into zeros
-            layers = [layer[:e] for layer in layers]
-        weights, biases, late_weight = layers[: len(self.weights)], layers[len(self.weights) : -1], layers[-1]
-        h = torch.baddbmm(biases[0], x.expand(e, *x.shape), weights[0])
+        each = x.expand(e, *x.shape)
+        if x.dtype != torch.float32:
+            each = each.contiguous()  # else the gradient's product in bfloat16 copies it, slowly
+        return torch.baddbmm(leading(self.biases[0], e), each, leading(self.weights[0], e))
+
+    def rest(self, first: Float[Tensor, "E B h"], late: Float[Tensor, "B l"] | None = None) -> Float[Tensor, "E B o"]:
+        """Outputs, of what `first` gave and a second input. One `first`, the largest product, can serve several second inputs."""
+        e = len(first)
         if late is not None:
-            h = torch.baddbmm(h, late.expand(e, *late.shape), late_weight)
-        return self.after_first(h, weights, biases)
+            first = torch.baddbmm(first, late.expand(e, *late.shape), leading(self.late_weight, e))
+        return self.after_first(first)
 
     def each(self, x: Float[Tensor, "B i"], late: Float[Tensor, "n B l"]) -> Float[Tensor, "E n B o"]:
         """Outputs of all members for n second inputs of each row; what the first input costs in the first layer is paid once."""
         e, n, b = len(self.late_weight), *late.shape[:2]
-        first = torch.baddbmm(self.biases[0], x.expand(e, *x.shape), self.weights[0])
-        h = torch.matmul(late.flatten(0, 1), self.late_weight).view(e, n, b, -1) + first[:, None]
-        return self.after_first(h.flatten(1, 2), self.weights, self.biases).unflatten(1, (n, b))
+        h = torch.matmul(late.flatten(0, 1), self.late_weight).view(e, n, b, -1) + self.first(x)[:, None]
+        return self.after_first(h.flatten(1, 2)).unflatten(1, (n, b))
 
-    def after_first(self, h: Float[Tensor, "E B h"], weights: Iterable[Tensor], biases: Iterable[Tensor]) -> Float[Tensor, "E B o"]:
-        """All layers but the first."""
-        for weight, bias in zip([*weights][1:], [*biases][1:], strict=True):
+    def after_first(self, h: Float[Tensor, "E B h"]) -> Float[Tensor, "E B o"]:
+        """All layers but the first, in place of h."""
+        for weight, bias in zip([*self.weights][1:], [*self.biases][1:], strict=True):
             if self.layer_norm:
                 h = F.layer_norm(h, h.shape[-1:])
-            h = torch.baddbmm(bias, h.relu_(), weight)
+            h = torch.baddbmm(leading(bias, len(h)), h.relu_(), leading(weight, len(h)))
         return h
+
+
+def leading(layer: Float[Tensor, "E i h"], members: int) -> Float[Tensor, "e i h"]:
+    """Of the first members; no slice of all, whose gradient would be a copy into zeros."""
+    return layer if members == len(layer) else layer[:members]
 
 
 def mlp(inputs: int, hidden: int | Sequence[int], layers: int, outputs: int, layer_norm: bool = False) -> nn.Sequential:
@@ -275,7 +313,7 @@ def mlp(inputs: int, hidden: int | Sequence[int], layers: int, outputs: int, lay
     return nn.Sequential(*parts, nn.Linear(widths[-1], outputs))
 
 
-Trunk = FlatTrunk | DifferenceTrunk | ConvTrunk | AttentionTrunk | PixelTrunk | LeadingTrunk
+Trunk = FlatTrunk | DifferenceTrunk | ConvTrunk | AttentionTrunk | PixelTrunk | LeadingTrunk | SharedTrunk
 
 
 class Value(nn.Module):
@@ -315,6 +353,14 @@ class Critic(nn.Module):
     ) -> Float[Tensor, "E B"]:
         """Values of the first `members` members (default: all)."""
         return self.head(self.trunk(obs, goal), action, members).squeeze(2).float()
+
+    def first(self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"]) -> Float[Tensor, "E B h"]:
+        """What `of` needs of observation and goal, and costs the most: the trunk and the first layer."""
+        return self.head.first(self.trunk(obs, goal))
+
+    def of(self, first: Float[Tensor, "E B h"], action: Float[Tensor, "B a"]) -> Float[Tensor, "E B"]:
+        """Values of an action, of what `first` gave."""
+        return self.head.rest(first, action).squeeze(2).float()
 
     def each(
         self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], actions: Float[Tensor, "n B a"]

@@ -98,10 +98,11 @@ def main(arguments: list[str] | None = None) -> int:
     from imagoal.disk import write_atomic
     from imagoal.doctor import usable_cores
     from imagoal.jobs.experiment import commit
-    from imagoal.memory import keep_freed_memory
+    from imagoal.memory import flush_tiny_numbers, keep_freed_memory
 
     if arguments is None:
         keep_freed_memory()  # as the command line does
+        flush_tiny_numbers()
 
     begun = time.time()
     threads = options.threads or usable_cores()

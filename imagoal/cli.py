@@ -55,14 +55,16 @@ def dispatch(job: str, config: JobConfig) -> int:
 
     Raises UserError, also for a full disk.
     """
-    from imagoal.memory import keep_freed_memory
+    from imagoal.memory import flush_tiny_numbers, keep_freed_memory
     from imagoal.run import use_threads
 
     use_threads(config.threads)
     keep_freed_memory()
     again = f"imagoal {job} run={config.run} resume=true" if JOBS[job].makes_run else f"imagoal {job}"
     try:
-        importlib.import_module(f"imagoal.jobs.{job}").main(config)
+        module = importlib.import_module(f"imagoal.jobs.{job}")
+        flush_tiny_numbers()
+        module.main(config)
     except KeyboardInterrupt:
         say_error(f"stopped; continue with: {again}")
         return 130

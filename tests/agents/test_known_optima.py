@@ -1,5 +1,7 @@
 """Agents on problems whose solutions are known in closed form."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -86,7 +88,9 @@ def test_awac_projects_onto_the_improved_policy(weights: str, baseline: str) -> 
     for step in range(600):
         agent.step += 1
         agent.optimizers["policy"].param_groups[0]["lr"] = 2e-2 * (1 - step / 600)
-        agent.descend("policy", agent.policy_loss(bandit_batch(512, g))[0])
+        b = bandit_batch(512, g)
+        q_of = partial(agent.critic, b.obs, b.goal)
+        agent.descend("policy", agent.policy_loss(b, q_of(b.action), q_of)[0])
     a = torch.linspace(-1, 1, 20_001)
     density = torch.softmax(-(a - 0.5).square() / 0.08, 0)
     mean = (density * a).sum()

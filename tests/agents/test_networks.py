@@ -124,6 +124,40 @@ def test_critic_members_share_the_input_not_the_weights() -> None:
     assert torch.allclose(critic(obs, goal, action, members=1)[0], q[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("encoder", ["mlp", "difference"])
+def test_networks_share_a_trunk_without_weights_that_reads_each_pair_once(encoder: str) -> None:
+    agent = IQL(IQLConfig(hidden=16, encoder=encoder), 8, 6, 2)
+    trunk = agent.critic.trunk
+    assert trunk is agent.target_critic.trunk is agent.value_network.trunk is agent.policy.trunk
+    fresh = make_trunk(encoder, 8, 6, None, 0)
+    obs, following, goal = torch.randn(5, 8), torch.randn(5, 8), torch.randn(5, 6)
+    now, after = trunk(obs, goal), trunk(following, goal)
+    assert trunk(obs, goal) is now and trunk(following, goal) is after  # a batch has two
+    assert torch.equal(now, fresh(obs, goal)) and torch.equal(after, fresh(following, goal))
+    obs.add_(1.0)  # in place: no longer what was read
+    assert torch.equal(trunk(obs, goal), fresh(obs, goal))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(trunk(obs, goal), fresh(obs, goal).bfloat16())
+    assert trunk(obs, goal).dtype == torch.float32
+    with torch.inference_mode():
+        assert torch.equal(trunk(obs + 1, goal), fresh(obs + 1, goal))
+    assert trunk(obs.requires_grad_(), goal).requires_grad
+
+
+def test_networks_have_their_own_trunks_where_those_have_weights() -> None:
+    agent = IQL(IQLConfig(hidden=16, encoder="conv", channels=2), 34, 32, 2, grid_shape=(2, 4, 4))
+    assert len({id(n.trunk) for n in (agent.critic, agent.target_critic, agent.value_network, agent.policy)}) == 4
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_what_the_first_layer_makes_serves_many_actions(layer_norm: bool) -> None:
+    critic = Critic(FlatTrunk(3, 2), 2, 16, 2, layer_norm)
+    obs, goal, actions = torch.randn(6, 3), torch.randn(6, 2), torch.randn(2, 6, 2)
+    first = critic.first(obs, goal)
+    for action in actions:
+        assert torch.equal(critic.of(first, action), critic(obs, goal, action))
+
+
 def test_policy_std_is_fixed_learned_or_a_network_of_the_state() -> None:
     fixed, learned, network = (GaussianPolicy(FlatTrunk(3, 2), 2, 16, 2, std) for std in (0.15, 0.0, -1.0))
     obs, goal = torch.randn(50, 3) * 100, torch.randn(50, 2) * 100

@@ -33,3 +33,15 @@ def test_memory_that_was_freed_is_used_again():
 def test_where_the_c_library_cannot_nothing_changes(monkeypatch):
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
     assert not memory.keep_freed_memory()
+
+
+TINY = """
+import torch
+from imagoal.memory import flush_tiny_numbers
+flush_tiny_numbers()
+print(float(torch.full((4,), 1e-30).mul(1e-10).sum()))
+"""
+
+
+def test_tiny_numbers_are_taken_for_zero():
+    assert float(subprocess.run([sys.executable, "-c", TINY], capture_output=True, text=True, check=True).stdout) == 0.0
