@@ -177,6 +177,7 @@ class PracticeConfig(JobConfig):
     home: bool = key(True, "at a desk: after the steps of an attempt the arm goes back to where it begins, unless it holds something, so that outcomes show things (a script, by what the arm knows of itself, which is not practised)")
     least_progress: float = key(-1.0, "leave out of what is practised the attempts whose outcome is not nearer to their goal than their start was, by this share of the way, in latents (negative: keep all)", minimum=-1)
     idle: int = key(0, "leave out of what is practised the steps of which so many later the robot is where it was (0: none): who clones its own waiting waits ever longer. Needs a policy that reads where the robot is", minimum=0)
+    recall: float = key(0.0, "of the practised part of a batch, the share in which the policy as it was before says what to do for other goals of the scene, imagined ones and starts, so that what is not practised is not forgotten (agents that only clone)", minimum=0)
     updates_per_episode: int = key(-1, "gradient updates after each attempt (-1: 10, or with online=true one for each step)", minimum=-1)
     batch_size: int = key(256, "transitions in a batch", minimum=1)
     precision: str = key("32", "bf16: updates in mixed precision, faster where the processor has it", choices=("32", "bf16"))

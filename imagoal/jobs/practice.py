@@ -37,12 +37,14 @@ from imagoal.loading import (
     trajectory_replay,
 )
 from imagoal.progress import progress
+from imagoal.recall import Recall, clones_only
 from imagoal.report import Report
 from imagoal.rollout import Rollout, roll_out
 from imagoal.run import RunFolder, read_metrics
 from imagoal.subgoals import Imagination, check_horizon, check_value, codes_of, open_imagination, prior_material
 from planning import SubgoalFollower
 
+RECALLED = 160  # starts whose goals are rehearsed
 SHOWN = 6  # attempts in the report
 STILL = 0.06  # of what is read of the robot, about [-1, 1]: nearer than this it is where it was; at the desk about a centimetre
 
@@ -64,7 +66,7 @@ class Gym:
     world: SceneBatch
     prior_data: HindsightSampler
     replay: Replay
-    sampler: MixedSampler | HindsightSampler
+    sampler: MixedSampler | Recall
     reward: SparseReward | ChangedCellsReward
     goals: GoalSource
     imagination: Imagination | None  # where attempts go by way of planned subgoals
@@ -117,6 +119,8 @@ def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gy
     """The policy, its prior data and the scene."""
     policy = load_policy(config.policy, device)
     pretrain = policy.pretrain
+    if config.recall and not clones_only(policy.agent):
+        raise UserError(f"recall={config.recall:g} is for agents that only clone (agent=bc): rewards are not those of the goals rehearsed. {config.policy} is another: leave recall out.")
     if config.idle and not policy.eyes.proprio:
         raise UserError(f"idle={config.idle} is judged by where the robot is, which {config.policy} does not read: pretrain with proprio=true, or leave idle out.")
     with explained("scene"):
@@ -142,7 +146,26 @@ def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gy
     sampler = MixedSampler(prior_data, practised, config.practised_share)
     if config.bc_weight >= 0 and hasattr(policy.agent, "set_bc_weight"):
         cast(Any, policy.agent).set_bc_weight(config.bc_weight)
-    return Gym(policy, world, prior_data, replay, sampler, reward, goal_source(config, policy, world, codes, replay, reward), planned, homing)
+    source = goal_source(config, policy, world, codes, replay, reward)
+    recalled = Recall(sampler, policy.agent, goals_here(config, policy, world, source), config.recall) if config.recall else sampler
+    return Gym(policy, world, prior_data, replay, recalled, reward, source, planned, homing)
+
+
+def goals_here(config: PracticeConfig, policy: Policy, world: SceneBatch, source: GoalSource) -> Tensor:
+    """Goals of the scene (2 RECALLED, z): of so many starts what is imagined for each, and what it looks like itself."""
+    eyes, generator = policy.eyes, seeded(config.seed, 15, device=policy.agent.noise_seed.device)
+    found = []
+    for part in range(0, RECALLED, config.parallel):
+        begin = beginning(policy, world, np.random.SeedSequence([config.seed, 16, part]).generate_state(config.parallel) % 1_000_000, None)
+        found += [eyes.latents(source(begin, generator)).clone(), begin.latents]
+    return torch.cat(found)
+
+
+def beginning(policy: Policy, world: SceneBatch, seeds: np.ndarray, starts: np.ndarray | None) -> Beginning:
+    """What a round of attempts begins with: the given starts (n, S), or those of the seeds."""
+    starts = world.starts(seeds) if starts is None else starts
+    pictures = world.picture(starts)
+    return Beginning(seeds, starts, pictures, policy.eyes.latents(policy.eyes.codes(pictures)).clone())
 
 
 def judge(config: PracticeConfig, gym: Gym, keep_images: bool = False) -> Evaluation:
@@ -210,8 +233,7 @@ def attempt(config: PracticeConfig, gym: Gym, r: int, keep_images: bool) -> tupl
     seeds = np.random.SeedSequence([config.seed, 11, r]).generate_state(n) % 1_000_000
     starts = gym.world.sample(seeds, config.changes, config.task)[0] if config.goal_source == "oracle" else gym.world.starts(seeds)  # its goals are of their own starts
     eyes, generator = gym.policy.eyes, seeded(config.seed, 12, r, device=gym.replay.device)
-    pictures = gym.world.picture(starts)
-    begin = Beginning(seeds, starts, pictures, eyes.latents(eyes.codes(pictures)).clone())
+    begin = beginning(gym.policy, gym.world, seeds, starts)
     goal = gym.goals(begin, generator)
     way: Tensor | SubgoalFollower = eyes.latents(goal).clone()
     if gym.imagination:
