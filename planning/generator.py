@@ -19,7 +19,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from planning.heads import HEADS, Metrics
-from planning.products import faster
 
 Quantize = Callable[[Float[Tensor, "B z"]], Float[Tensor, "B z"]]
 Generate = Callable[[Float[Tensor, "B z"], Float[Tensor, "B d"]], Float[Tensor, "B z"]]
@@ -78,15 +77,14 @@ class SubgoalCVAE(nn.Module):
         What does not depend on u is computed once, which is most of a U-Net, and so is what is to be done to weights; they must not change while the functions are in use.
         """
         halves = self.decoder.halves()
-        read, write = faster(self.decoder.read, z.device), faster(self.decoder.write, z.device)
-        seen = read(to_grid(z, self.config), halves)
+        seen = self.decoder.read(to_grid(z, self.config), halves)
 
         def first(rows: Tensor, u: Tensor) -> Tensor:
-            latent: Tensor = self.head(write([x[rows] for x in seen], u, halves), z[rows].expand(len(u), -1))
+            latent: Tensor = self.head(self.decoder.write([x[rows] for x in seen], u, halves), z[rows].expand(len(u), -1))
             return latent
 
         def later(z: Tensor, u: Tensor) -> Tensor:
-            latent: Tensor = self.head(write(read(to_grid(z, self.config), halves), u, halves), z)
+            latent: Tensor = self.head(self.decoder.write(self.decoder.read(to_grid(z, self.config), halves), u, halves), z)
             return latent
 
         return first, later

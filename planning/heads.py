@@ -81,10 +81,10 @@ class CodesHead(nn.Module):
         cells = rearrange(z, "b (c n) -> b n c", c=self.codebook.shape[1]).float()
         first, order = self.codebook[:, 0].sort()
         found = order[torch.searchsorted(first, cells[..., 0].contiguous()).clamp_max(len(order) - 1)]
-        there = F.embedding(found, self.codebook)
-        if z.device.type == "cpu" and torch.equal(there, cells):  # a GPU would have to be waited for
+        there = (F.embedding(found, self.codebook) == cells).all(-1)
+        if z.device.type == "cpu" and there.all():  # a GPU would have to be waited for
             return found
-        return torch.where((there == cells).all(-1), found, (self.codebook.square().sum(1) - 2 * cells @ self.codebook.T).argmin(-1))
+        return torch.where(there, found, (self.codebook.square().sum(1) - 2 * cells @ self.codebook.T).argmin(-1))
 
     def latents(self, codes: Int[Tensor, "B n"]) -> Float[Tensor, "B z"]:
         """Flat latents of codes."""

@@ -23,7 +23,6 @@ from planning.cem import cem
 from planning.follower import euclidean
 from planning.memory import PlanMemory
 from planning.mppi import Cost, MPPIResult, draws, mppi, shooting
-from planning.products import faster
 
 Generate = Callable[[Float[Tensor, "B z"], Float[Tensor, "B d"]], Float[Tensor, "B z"]]
 Value = Callable[[Float[Tensor, "B z"], Float[Tensor, "B z"]], Float[Tensor, "B"]]
@@ -79,14 +78,6 @@ class Noise(NamedTuple):
 
     first: Float[Tensor, "P N K d"]  # the candidates of the first round
     later: Float[Tensor, "rounds P N K d"]
-
-
-class Parts(NamedTuple):
-    """What a search calls, prepared for its starts."""
-
-    first: First
-    later: Generate
-    value: Value
 
 
 Search = Callable[[Cost, Noise, PlannerConfig], MPPIResult]
@@ -153,9 +144,8 @@ class SubgoalPlanner:
         """The plan that is found with this noise. Nothing here waits for the device, so a CUDA graph can capture it; `accept` looks at what came of it."""
         c = self.config
         with torch.autocast(z.device.type, torch.bfloat16, enabled=c.precision == "bf16"):
-            first, later = self.begin(z)
-            parts = Parts(first, later, faster(self.value, z.device))
-            found = SEARCHES[c.search](lambda codes: self.cost(z, goal, codes, parts), noise, c)
+            begun = self.begin(z)
+            found = SEARCHES[c.search](lambda codes: self.cost(z, goal, codes, begun), noise, c)
         chain = torch.stack(self.links(self.generate(z, found.best[:, 0]), found.best, self.generate), dim=1)
         subgoals = torch.cat([chain[:, :-1], goal[:, None]], dim=1)
         return Plan(subgoals, found.cost, self.segment_values(z, subgoals), found.best)
@@ -183,30 +173,30 @@ class SubgoalPlanner:
         return self.value(before.flatten(0, 1), subgoals.flatten(0, 1)).unflatten(0, subgoals.shape[:2])
 
     def cost(
-        self, z: Float[Tensor, "P z"], goal: Float[Tensor, "P z"], codes: Float[Tensor, "P N K d"], parts: Parts | None = None
+        self, z: Float[Tensor, "P z"], goal: Float[Tensor, "P z"], codes: Float[Tensor, "P N K d"], begun: tuple[First, Generate] | None = None
     ) -> Float[Tensor, "P N"]:
-        """The cost of every candidate chain, in chunks of rows; `parts` if a search has prepared them."""
+        """The cost of every candidate chain, in chunks of rows; `begun` is `begin(z)`."""
         problems, samples = codes.shape[:2]
         problem = torch.arange(problems * samples, device=z.device) // samples  # (P*N,)
         flat = codes.flatten(0, 1)
-        first, later, value = parts or Parts(*self.begin(z), self.value)
+        first, later = begun or self.begin(z)
         chunk = self.config.chunk if z.device.type == "cpu" else max(self.config.chunk, GPU_CHUNK)
-        costs = []
+        parts = []
         for i in range(0, len(flat), chunk):
             u = flat[i : i + chunk]
             rows = problem[i : i + 1] if i // samples == (i + len(u) - 1) // samples else problem[i : i + chunk]
             start, end = z[rows].expand(len(u), -1), goal[rows].expand(len(u), -1)
-            costs.append(self._chunk_cost(start, end, u, self.links(first(rows, u[:, 0]), u, later), value))
-        cost = torch.cat(costs).unflatten(0, (problems, samples))
+            parts.append(self._chunk_cost(start, end, u, self.links(first(rows, u[:, 0]), u, later)))
+        cost = torch.cat(parts).unflatten(0, (problems, samples))
         return cost.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=torch.inf)  # a broken chain is never chosen
 
     def _chunk_cost(
-        self, z: Float[Tensor, "B z"], goal: Float[Tensor, "B z"], codes: Float[Tensor, "B K d"], links: list[Float[Tensor, "B z"]], value: Value
+        self, z: Float[Tensor, "B z"], goal: Float[Tensor, "B z"], codes: Float[Tensor, "B K d"], links: list[Float[Tensor, "B z"]]
     ) -> Float[Tensor, "B"]:
         c = self.config
         cost = self.distance(links[-1].float(), goal)
         if c.eta != 0:
             nodes = torch.stack([z, *links, goal])  # (K + 2, B, z): the ends of all segments are slices
-            values = value(nodes[:-1].flatten(0, 1), nodes[1:].flatten(0, 1)).unflatten(0, (-1, len(z)))
+            values = self.value(nodes[:-1].flatten(0, 1), nodes[1:].flatten(0, 1)).unflatten(0, (-1, len(z)))
             cost = cost - c.eta * values.sum(0)
         return cost + c.prior_weight * codes.square().sum((-1, -2))
