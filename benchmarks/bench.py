@@ -1,4 +1,4 @@
-"""Speeds of this machine: `python -m benchmarks.bench [--quick] [--peers] [--threads N] [--rounds N] [--out FILE]`.
+"""Speeds of this machine: `python -m benchmarks.bench [--quick] [--peers] [--only TEXT] [--threads N] [--rounds N] [--out FILE]`.
 
 Every case is measured once a round, the cases of a round one after another, so that a slow moment of the machine falls on
 one round of all and not on all rounds of one. A round's number is a median over calls; where two ways are compared, their
@@ -20,10 +20,12 @@ RESULT = ROOT / "benchmarks" / "results" / "bench.json"
 SECONDS, QUICK_SECONDS = 0.7, 0.01  # of one case in one round
 
 
-def measure(rounds: int, seconds: float, quick: bool, peers: bool = False) -> dict[str, dict[str, dict[str, Any]]]:
+def measure(rounds: int, seconds: float, quick: bool, peers: bool = False, only: str = "") -> dict[str, dict[str, dict[str, Any]]]:
     """variant -> metric -> {unit, per_seed (one number a round), mean, ci95}."""
     module = importlib.import_module("benchmarks.peers" if peers else "benchmarks.cases")
-    every = list(module.cases(quick))
+    every = [case for case in module.cases(quick) if only in case.metric]
+    if not every:
+        raise SystemExit(f"bench: no metric has {only!r} in its name; see benchmarks/results/bench.json for those there are")
     values: dict[str, dict[str, dict[str, Any]]] = {}
     for number in range(rounds):
         print(f"bench: round {number + 1} of {rounds}, {len(every)} cases", file=sys.stderr)
@@ -87,6 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that everything runs; writes only to --out")
     parser.add_argument("--peers", action="store_true", help="our agents and hindsight sampling beside other libraries', those of benchmarks/peers.txt that are installed")
+    parser.add_argument("--only", default="", help="measure only what has this in its metric's name; goes to --out, benchmarks/results/bench_TEXT.json unless given")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: as many as there are cores)")
     parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured")
     parser.add_argument("--out", type=Path, help=f"file to write (default: {RESULT.relative_to(ROOT)})")
@@ -114,11 +117,11 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(threads)
     try:
         rounds, seconds = (1, QUICK_SECONDS) if options.quick else (options.rounds, SECONDS)
-        variants = measure(rounds, seconds, options.quick, options.peers)
+        variants = measure(rounds, seconds, options.quick, options.peers, options.only)
     finally:
         torch.set_num_threads(before)
     result = {
-        "experiment": "peers" if options.peers else "bench",
+        "experiment": ("peers" if options.peers else "bench") + (f"_{options.only}" if options.only else ""),
         "command": " ".join(["python -m benchmarks.bench", *(sys.argv[1:] if arguments is None else arguments)]),
         "commit": commit(),
         "machine": machine(threads),
@@ -127,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
         "variants": variants,
     }
     show(result)
-    out = options.out or (None if options.quick else RESULT.with_stem("peers") if options.peers else RESULT)
+    out = options.out or (None if options.quick else RESULT.with_stem(str(result["experiment"])))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(out, (json.dumps(result, indent=1) + "\n").encode())

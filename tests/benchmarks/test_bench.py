@@ -26,6 +26,15 @@ def test_quick_run_writes_a_result_file_that_the_documentation_reads(tmp_path, c
     assert name in page(tmp_path)
 
 
+def test_only_what_is_named_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(cases, "cases", lambda quick: [cases.Case(name, "s", lambda seconds: 2.0) for name in ("one.seconds", "two.seconds")])
+    assert bench.main(["--threads", "1", "--only", "two", "--out", str(tmp_path / "out.json")]) == 0
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert set(result["variants"]["imagoal"]) == {"two.seconds"} and result["experiment"] == "bench_two"
+    with pytest.raises(SystemExit, match="'three'"):
+        bench.main(["--threads", "1", "--only", "three"])
+
+
 def test_rounds_become_a_mean_with_an_interval_above_zero():
     entry = bench.summary({"unit": "s", "per_seed": [1.0, 2.0, 3.0]})
     assert entry["mean"] == 2.0 and entry["ci95"] == [0.0, 4.4843]
