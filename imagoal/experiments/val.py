@@ -23,7 +23,7 @@ from imagoal.stages import Stage, remembered, stages
 EYES = ("vision=vqvae_small", "vision.grid=12", "vision.stem=2", "vision.code_dim=5", "vision.foreground_weight=2", "vision.local=true", "vision.prior.copy=true", "vision.prior.attention=2")
 GOAL_MODELS = {"vae_goals": "vae", "ccvae_goals": "ccvae", "bigan_goals": "bigan", "cbigan_goals": "cbigan"}  # variant -> vision
 SOURCES = {"val": "affordance", **dict.fromkeys(GOAL_MODELS, "model"), "replay_goals": "replay", "oracle_goals": "oracle", "no_practice": "none"}
-EPISODES, SCENES = 450, 150  # few, for there practice helps most (docs/desk.md)
+EPISODES, SCENES = 450, 150  # few, so that there is room for practice to help (docs/desk.md)
 LESS = {"val_quarter": 4, "val_half": 2}  # variant -> the share of the prior data that it has is one in so many
 SAMPLED = 32  # imagined goals of each judged scene
 JUDGED = 8  # held-out scenes in which imagined goals are judged
