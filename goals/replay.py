@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from goals.lookup import Lookup, writer
+from goals.scenes import SceneRows
 
 ROW_COLUMNS = ("codes", "proprio", "action", "reward", "terminal", "start", "end", "episode", "transition", "aim")
 EPISODE_COLUMNS = (
@@ -65,7 +66,7 @@ class Replay:
         self._write_latent = (lambda codes, out: out.copy_(codes)) if lookup is None else writer(lookup)
         probe = torch.zeros(1, cells, dtype=torch.int64, device=device)
         self.latent_dim = cells if lookup is None else int(lookup(probe).shape[1])
-        self._scene_index: tuple[int, tuple[Tensor, ...]] | None = None
+        self._scenes: tuple[int, SceneRows] | None = None  # of a version
 
     def __len__(self) -> int:
         """Valid transitions."""
@@ -232,7 +233,7 @@ class Replay:
         self._check_not_empty()
         place = u * self.transitions  # below it, for u < 1 in the same precision
         number = place.int()
-        return self._rows_of(number), place.sub_(number)
+        return self._rows_of(number), place.frac_()
 
     def latent(self, rows: Int[Tensor, " n"]) -> Float[Tensor, "n z"]:
         """Latents of some rows."""
@@ -284,15 +285,10 @@ class Replay:
 
     def rows_of_scene_at(self, scene: Int[Tensor, " n"] | None, u: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
         """`rows_of_scene` by numbers in [0, 1), in float64, that were drawn already."""
-        low, total, scenes, before, first = self._scenes()
-        if scene is None:
-            lo, size = torch.zeros((), device=self.device), total[-1]
-        else:
-            index = torch.searchsorted(scenes, scene)
-            lo, size = low[index], total[index]
-        place = (lo + torch.minimum((u * size).floor(), size - 1)).long()
-        e = torch.searchsorted(before, place, right=True) - 1
-        return first[e] + place - before[e]
+        if self._scenes is None or self._scenes[0] != self.version:
+            live = self.live_slots()
+            self._scenes = self.version, SceneRows(self.episode_scene[live], self.episode_start[live], self.episode_end[live])
+        return self._scenes[1].at(scene, u)
 
     # ---------------------------------------------------------------- checkpoints
     def state_dict(self) -> dict[str, Tensor]:
@@ -404,20 +400,3 @@ class Replay:
         self._allocate_episodes(2 * slots)
         for name, column in old.items():
             getattr(self, name)[ids % (2 * slots)] = column[ids % slots]
-
-    def _scenes(self) -> tuple[Tensor, ...]:
-        """Live rows ordered by scene, as ranges: per scene (low, total) + its id; per episode (rows before, first row).
-
-        Rebuilt after the buffer changed: O(E log E) for E episodes. `total` ends with the size of the whole buffer.
-        """
-        if self._scene_index is None or self._scene_index[0] != self.version:
-            slots = self.live_slots()
-            scene, order = self.episode_scene[slots].sort(stable=True)
-            first = self.episode_start[slots][order]
-            length = self.episode_end[slots][order] - first
-            after = length.cumsum(0)
-            scenes, episodes = scene.unique_consecutive(return_counts=True)
-            top = after[episodes.cumsum(0) - 1]
-            low = torch.cat([top.new_zeros(1), top[:-1]])
-            self._scene_index = self.version, (low, torch.cat([top - low, after[-1:]]), scenes, after - length, first)
-        return self._scene_index[1]
