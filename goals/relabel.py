@@ -71,20 +71,20 @@ class GoalsConfig:
 
 
 def future_rows(
-    rows: Int[Tensor, " n"], end: Int[Tensor, " n"], discount: float, u: Float[Tensor, " n"]
-) -> Int[Tensor, " n"]:
+    rows: Int[Tensor, "*n"], end: Int[Tensor, "*n"], discount: float, u: Float[Tensor, "*n"]
+) -> Int[Tensor, "*n"]:
     """A later row of each row's episode, in rows + 1 .. end - 1 (end exclusive; every row needs a successor), by uniform numbers in [0, 1), in float64.
 
     Uniform for discount = 1, else offset k in 1 .. m with probability proportional to discount^k (by inverting its
     distribution function, so the truncation is exact).
     """
-    room = end - 1 - rows  # m >= 1
-    if discount == 1.0:
-        skipped = u * room
-    else:
-        log = math.log(discount)
-        skipped = torch.log1p(u * torch.expm1(room.double() * log)) / log
-    return rows + torch.minimum(1 + skipped.to(rows.dtype), room)
+    following = rows + 1
+    room = end - following  # m >= 1
+    if discount == 1.0:  # u * m < m for every u < 1: float64 has numbers between them
+        return (u * room).to(rows.dtype).add_(following)
+    log = math.log(discount)
+    skipped = torch.log1p(u * torch.expm1(room.double() * log)) / log
+    return torch.minimum(skipped.to(rows.dtype), room - 1).add_(following)
 
 
 class Sampler(ABC):
@@ -148,6 +148,9 @@ class HindsightSampler(Sampler):
         self.replay, self.mixture, self.reward, self.done_on_reach = replay, mixture, reward, done_on_reach
         self._buffers: dict[int, tuple[Batch, list[Batch]]] = {}  # of each size, and its parts
         self._checked: tuple[int, Mixture] | None = None
+        self._counts: dict[int, dict[str, int]] = {}  # of the mixture that was checked, by size, without zeros
+        self._task: int | None = None  # of every episode, where they are all of one
+        self._demo: bool | None = None  # likewise
         self._endings: tuple[int, Tensor] | None = None
         self.pool = pool
 
@@ -192,37 +195,51 @@ class HindsightSampler(Sampler):
             self._buffers[size] = whole, [whole.part(i * size, (i + 1) * size) for i in range(room)]
         whole, parts = self._buffers[size]
         count = min(most, len(parts))
-        self.sample_into(whole.part(0, count * size), generator, count)
+        self.sample_into(whole if count == len(parts) else whole.part(0, count * size), generator, count)
         return parts[:count]
 
     def sample_into(self, batch: Batch, generator: torch.Generator, count: int = 1) -> None:
         """Fill a batch, or a part of one, or `count` batches one after another. Raises ValueError where the mixture asks for goals that are not there."""
-        replay, z = self.replay, self.replay.latent_dim
         self._check()
-        rows, left = replay.rows_at(self._uniform(count, batch.action.shape[0] // count, generator).flatten())
+        with torch.inference_mode():  # every call costs a sixth less, and nothing here has a gradient
+            self._fill(batch, generator, count)
+
+    def _fill(self, batch: Batch, generator: torch.Generator, count: int) -> None:
+        replay, z = self.replay, self.replay.latent_dim
+        rows, left = replay.rows_at(self._uniform(count, batch.action.shape[0] // count, generator))
         replay.write_observation(rows, batch.obs)
         replay.write_observation(rows + 1, batch.next_obs)
         torch.index_select(replay.action, 0, rows, out=batch.action)
-        slot = replay.slot(rows)
-        torch.index_select(replay.episode_scene, 0, slot, out=batch.task)
-        torch.index_select(replay.episode_demo, 0, slot, out=batch.demo)
+        self._write_labels(rows, batch)
         if z:
             self.write_goals(rows.view(count, -1), left.view(count, -1), batch.goal)
         if self.reward is None:
             torch.index_select(replay.reward, 0, rows, out=batch.reward)
             torch.sub(1.0, replay.terminal.index_select(0, rows), out=batch.discount)
             return
-        batch.reward.copy_(self.reward(batch.next_obs[:, :z], batch.goal))
+        after = batch.next_obs if z == replay.obs_dim else batch.next_obs[:, :z]
+        batch.reward.copy_(self.reward(after, batch.goal))
         batch.discount.fill_(1.0)
         if self.done_on_reach and isinstance(self.reward, SuccessReward):
-            batch.discount.sub_(self.reward.reached(batch.next_obs[:, :z], batch.goal).float())
+            batch.discount.sub_(self.reward.reached(after, batch.goal).float())
 
-    def _uniform(self, count: int, size: int, generator: torch.Generator) -> Float[Tensor, "count size"]:
+    def _write_labels(self, rows: Int[Tensor, " n"], batch: Batch) -> None:
+        """Task and demo of every row: looked up only where they differ between episodes."""
+        replay = self.replay
+        if self._task is not None and self._demo is not None:
+            batch.task.fill_(self._task)
+            batch.demo.fill_(self._demo)
+            return
+        slot = replay.slot(rows)
+        torch.index_select(replay.episode_scene, 0, slot, out=batch.task)
+        torch.index_select(replay.episode_demo, 0, slot, out=batch.demo)
+
+    def _uniform(self, count: int, size: int, generator: torch.Generator) -> Float[Tensor, " n"]:
         """A number in [0, 1) for every transition of `count` batches: the same ones whether they are drawn at once or batch by batch."""
         device = self.replay.device
         if device.type == "cpu":  # one after another, however many at once
-            return torch.rand(count, size, generator=generator, dtype=torch.float64)
-        return torch.stack([torch.rand(size, generator=generator, dtype=torch.float64, device=device) for _ in range(count)])
+            return torch.rand(count * size, generator=generator, dtype=torch.float64)
+        return torch.cat([torch.rand(size, generator=generator, dtype=torch.float64, device=device) for _ in range(count)])
 
     def snippets(self, size: int, length: int, generator: torch.Generator) -> Snippet:
         """`size` pieces of `length` transitions in a row, whose first ones are drawn and relabeled as `sample`'s; new memory each time."""
@@ -230,7 +247,7 @@ class HindsightSampler(Sampler):
         if length < 1:
             raise ValueError(f"a snippet has at least 1 transition, not {length}")
         self._check()
-        first, left = replay.rows_at(self._uniform(1, size, generator)[0])
+        first, left = replay.rows_at(self._uniform(1, size, generator))
         first = first.long()
         steps = torch.arange(length + 1, device=replay.device)
         last = replay.end[first].long()[:, None] - 1
@@ -268,35 +285,36 @@ class HindsightSampler(Sampler):
 
     def _goal_blocks(self, rows: Int[Tensor, "b n"], u: Float[Tensor, "b n"]) -> list[tuple[Tensor, Tensor]]:
         """For each kind that the mixture asks for, where its goals are: a table of stored states (N, cells) and an index into it (b * block,)."""
-        blocks, at = [], 0
-        for kind, count in self.mixture.counts(rows.shape[1]).items():
-            if count:
-                part, numbers = (x[:, at : at + count].flatten() for x in (rows, u))
-                blocks.append(getattr(self, f"_{kind}")(self.replay, part, numbers))
-                at += count
-        return blocks
+        size = rows.shape[1]
+        if size not in self._counts:
+            self._counts[size] = {kind: count for kind, count in self.mixture.counts(size).items() if count}
+        counts = list(self._counts[size].values())
+        parts = zip(self._counts[size], rows.split(counts, 1), u.split(counts, 1), strict=True)
+        return [getattr(self, f"_{kind}")(self.replay, some, numbers) for kind, some, numbers in parts]
 
+    # Of rows and numbers (b, block), which lie apart: what a kind does not ask for is not copied.
     def _original(self, replay: Replay, rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        return (replay.aim, rows) if replay.aims else (replay.episode_goal, replay.slot(rows))
+        return (replay.aim, rows.flatten()) if replay.aims else (replay.episode_goal, replay.slot(rows.flatten()))
 
     def _future(self, replay: Replay, rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        return replay.codes, future_rows(rows, replay.end.index_select(0, rows), self.mixture.future_discount, u)
+        end = replay.end.index_select(0, rows.flatten()).view(rows.shape)
+        return replay.codes, future_rows(rows, end, self.mixture.future_discount, u).flatten()
 
     def _next(self, replay: Replay, rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        return replay.codes, rows + 1
+        return replay.codes, (rows + 1).flatten()
 
     def _random(self, replay: Replay, rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        scene = replay.episode_scene[replay.slot(rows)] if self.mixture.random_scope == "scene" else None
-        return replay.codes, replay.rows_of_scene_at(scene, u)
+        scene = replay.episode_scene[replay.slot(rows.flatten())] if self.mixture.random_scope == "scene" else None
+        return replay.codes, replay.rows_of_scene_at(scene, u.flatten())
 
     def _imagined(self, replay: Replay, rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         assert self._pool is not None  # _check
         each = self._pool.shape[1]
-        return self._pool.flatten(0, 1), replay.episode_pool[replay.slot(rows)] * each + (u * each).long()
+        return self._pool.flatten(0, 1), replay.episode_pool[replay.slot(rows.flatten())] * each + (u * each).long().flatten()
 
     def _similar(self, replay: Replay, rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         assert self._endings is not None  # _check
-        return replay.codes, self._endings[1][replay.slot(rows), (u * SIMILAR).long()]
+        return replay.codes, self._endings[1][replay.slot(rows.flatten()), (u * SIMILAR).long().flatten()]
 
     def _check(self) -> None:
         """Once per change of the replay, the pool or the mixture: what the mixture asks for is there."""
@@ -325,6 +343,10 @@ class HindsightSampler(Sampler):
             if not isinstance(self.reward, SuccessReward):
                 raise ValueError(f"mixture.similar is {self.mixture.similar}, but the reward does not say when a goal is reached: use a sparse one, or set similar to 0")
             self._endings = self.replay.version, similar_endings(self.replay, self.reward)
+        tasks, demos = self.replay.episode_scene[live], self.replay.episode_demo[live]
+        self._task = int(tasks[0]) if len(live) and bool((tasks == tasks[0]).all()) else None
+        self._demo = bool(demos[0]) if len(live) and bool((demos == demos[0]).all()) else None
+        self._counts.clear()
         self._checked = self.replay.version, Mixture(**asdict(self.mixture))
 
 

@@ -142,6 +142,60 @@ def test_batches_drawn_at_once_are_those_drawn_one_by_one(coded: bool, monkeypat
     assert [len(piece.valid) for piece in sampler.draws(3, 8, 2, g) if isinstance(piece, Snippet)] == [8, 8, 8]
 
 
+@pytest.mark.parametrize("labels", [1, 3])
+@pytest.mark.parametrize("width", [2, 14, 300])
+def test_a_batch_is_what_plain_arithmetic_says(width: int, labels: int, monkeypatch) -> None:
+    """Each transition by itself, from the same random numbers: states of few and of many numbers, episodes of one task and of several, one batch and three at once."""
+    g = torch.Generator().manual_seed(width)
+    replay = Replay(90, width, 2, 3)
+    for e in range(12):  # more than the ring holds
+        states = torch.randn(12, width, generator=g) * 0.3 + 3.0 * (e % 2)
+        replay.add_episode(states, torch.randn(12, 2, generator=g), torch.rand(12, 3, generator=g), goal=states[7] + 0.01, scene=7 + e % labels, demo=labels == 3 and e % 4 == 1)
+    epsilon = 0.4 * width**0.5  # between most states of one episode
+    sampler = HindsightSampler(replay, Mixture(0.3, 0.5, 0.2), SparseReward(epsilon), done_on_reach=True)
+    monkeypatch.setattr("goals.relabel.AHEAD", 3 * 40 * 4 * (2 * replay.obs_dim + replay.latent_dim + 3))
+    assert not any(column.is_inference() for column in sampler.sample(40, g))
+    numbers = torch.rand(3, 40, generator=torch.Generator().manual_seed(5), dtype=torch.float64).tolist()
+    for batch, drawn in zip(sampler.draws(3, 40, 0, torch.Generator().manual_seed(5)), numbers, strict=True):
+        assert isinstance(batch, Batch) and 0 < -batch.reward.mean() < 1
+        for i, u in enumerate(drawn):
+            row, left = _row(replay, u), u * len(replay) % 1
+            slot, end = replay.slot(row[None]), int(replay.end[row])
+            goal = replay.episode_goal[slot][0] if i < 12 else replay.codes[row + 1 + int(left * (end - 1 - row))] if i < 32 else replay.codes[row + 1]
+            expected = Batch(
+                replay.observation(row[None])[0], replay.action[row], torch.tensor(0.0), torch.tensor(1.0), replay.observation(row[None] + 1)[0],
+                goal, replay.episode_scene[slot][0], replay.episode_demo[slot][0],
+            )  # fmt: skip
+            reached = float(torch.linalg.vector_norm(expected.next_obs[:width] - goal) <= epsilon)
+            expected = expected._replace(reward=torch.tensor(reached - 1.0), discount=torch.tensor(1.0 - reached))
+            for name, mine, plain in zip(Batch._fields, batch, expected, strict=True):
+                assert torch.equal(mine[i], plain), (i, name)
+
+
+def _row(replay: Replay, u: float) -> torch.Tensor:
+    """The row of the transition that a number in [0, 1) chooses."""
+    return replay.transition[(replay.first_transition + int(u * len(replay))) % replay.capacity].long()
+
+
+def test_tasks_and_demonstrations_are_known_as_soon_as_they_differ() -> None:
+    replay, g = Replay(40, 1, 0, 1), torch.Generator().manual_seed(0)
+    sampler = HindsightSampler(replay, Mixture(), DenseReward())
+
+    def add(place: float, scene: int, demo: bool) -> Batch:
+        replay.add_episode(torch.full((10, 1), place), torch.zeros(10, 0), torch.zeros(10, 1), scene=scene, demo=demo)
+        batch = sampler.sample(200, g)
+        assert torch.equal(batch.task, torch.tensor([0, 5, 5, 6])[batch.obs[:, 0].long()])
+        assert torch.equal(batch.demo, torch.tensor([False, False, True, True])[batch.obs[:, 0].long()])
+        return batch
+
+    assert add(1.0, 5, False).task.unique().tolist() == [5]
+    assert add(2.0, 5, True).demo.unique().tolist() == [False, True]
+    assert add(3.0, 6, True).task.unique().tolist() == [5, 6]
+    for _ in range(4):  # the others drop out
+        last = add(3.0, 6, True)
+    assert last.task.unique().tolist() == [6] and last.demo.all()
+
+
 @pytest.mark.parametrize(("share", "second"), [(0.0, 0), (0.6, 60), (1.0, 100)])
 def test_two_replays_share_a_batch_exactly(share: float, second: int) -> None:
     offline = HindsightSampler(line_replay(), Mixture(), SparseReward(0.5))

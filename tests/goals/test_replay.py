@@ -93,6 +93,17 @@ def test_rows_of_a_scene_are_live_rows_of_that_scene(seed: int) -> None:
     assert anywhere.unique().numel() == live_rows
 
 
+@pytest.mark.parametrize("discount", [1.0, 0.99])
+def test_the_future_ends_with_its_episode(discount: float) -> None:
+    """Of every length up to thousands and of some far beyond, with the first and the last numbers of [0, 1)."""
+    m = torch.cat([torch.arange(1, 5000), 2 ** torch.arange(13, 31) - 1, 2 ** torch.arange(13, 30), 3 ** torch.arange(8, 19)])
+    rows = torch.full_like(m, 7)
+    for last in (1 - 2.0**-53, 1 - 2.0**-40):
+        found = future_rows(rows, rows + 1 + m, discount, torch.full(m.shape, last, dtype=torch.float64))
+        assert (found <= rows + m).all() and (discount < 1 or m.max() > 1e6) and (discount < 1 or torch.equal(found[:4999], (rows + m)[:4999]))
+    assert torch.equal(future_rows(rows, rows + 1 + m, discount, torch.zeros(m.shape, dtype=torch.float64)), rows + 1)
+
+
 def test_truncated_geometric_offsets_have_their_probabilities() -> None:
     g = torch.Generator().manual_seed(0)
     n = 200_000
