@@ -13,6 +13,7 @@ from goals.rewards import (
     RewardConfig,
     SparseReward,
     calibrate_epsilon,
+    euclidean,
     inverse_variance,
     lag_distances,
     make_reward,
@@ -33,6 +34,38 @@ def walk(speed: float = 0.5, rows: int = 50) -> Replay:
 def test_sparse_is_success_minus_one() -> None:
     nxt, goal = torch.tensor([[0.0, 0.0], [3.0, 4.0], [3.0, 4.1]]), torch.zeros(3, 2)
     assert SparseReward(5.0)(nxt, goal).tolist() == [0.0, 0.0, -1.0]
+
+
+@pytest.mark.parametrize("far", [0.0, 0.1, 0.9, 1.0])
+def test_sparse_of_many_numbers_is_the_plain_comparison(far: float) -> None:
+    """Where little, some, much or all of a batch is far at the first look, also right at the threshold, and with numbers that are none."""
+    g = torch.Generator().manual_seed(0)
+    reward = SparseReward(2.0)
+    for z in (255, 256, 720):
+        for _ in range(3):
+            goal = torch.randn(400, z, generator=g)
+            direction = torch.randn(400, z, generator=g)
+            direction[::3, z // 5 :] = 0  # the first fifth holds all of the difference
+            direction[1::3, : z // 5] = 0  # or nothing of it
+            distance = torch.where(torch.rand(400, generator=g) < far, 50.0, torch.rand(400, generator=g) * 2 + 1)
+            distance[:20] = 2 + 1e-6 * torch.randn(20, generator=g)
+            after = goal + torch.nn.functional.normalize(direction, dim=1) * distance[:, None]
+            after[20, -1] = after[21, 0] = torch.nan
+            plain = torch.linalg.vector_norm(after - goal, dim=1) <= 2.0
+            assert torch.equal(reward(after, goal), plain.float() - 1) and torch.equal(reward.reached(after, goal), plain)
+            assert not reward(after[:0], goal[:0]).numel()
+
+
+def test_distances_of_few_numbers_are_exact_in_mixed_precision_too() -> None:
+    g = torch.Generator().manual_seed(0)
+    for z in (0, 1, 3, 12, 13, 300):
+        a, b = torch.randn(5000, z + 2, generator=g), torch.randn(5000, z, generator=g)
+        b[:10] = a[:10, :z]
+        plain = (a[:, :z].double() - b.double()).norm(dim=1)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = euclidean(a[:, :z], b)
+        assert found.dtype == torch.float32 and torch.allclose(found.double(), plain, rtol=1e-6, atol=0)
+        assert not found[:10].any()
 
 
 def test_dense_is_minus_the_distance() -> None:
