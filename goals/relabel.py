@@ -195,7 +195,7 @@ class HindsightSampler(Sampler):
             self._buffers[size] = whole, [whole.part(i * size, (i + 1) * size) for i in range(room)]
         whole, parts = self._buffers[size]
         count = min(most, len(parts))
-        self.sample_into(whole if count == len(parts) else whole.part(0, count * size), generator, count)
+        self.sample_into(whole if count == len(parts) else parts[0] if count == 1 else whole.part(0, count * size), generator, count)
         return parts[:count]
 
     def sample_into(self, batch: Batch, generator: torch.Generator, count: int = 1) -> None:
