@@ -273,7 +273,8 @@ class Replay:
 
     def slot(self, rows: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
         """Index into the episode columns (episode_scene, episode_goal, ...) of the episodes that rows belong to."""
-        return self.episode.index_select(0, rows) & (self.episode_start.shape[0] - 1)  # modulo a power of two
+        episode, slots = self.episode.index_select(0, rows), self.episode_start.shape[0]
+        return episode if self.next_episode <= slots else episode & (slots - 1)  # modulo a power of two
 
     def live_slots(self) -> Int[Tensor, " e"]:
         """Index into the episode columns of every live episode, oldest first."""
