@@ -12,7 +12,8 @@ device), so that seeds make runs repeat; `state_dict` and the generator's state 
 """
 
 import math
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -140,3 +141,34 @@ def uniform_mixed(
     n, dim = action.shape
     draw = torch.rand(n, dim + 1, generator=generator, device=action.device)
     return torch.where(draw[:, :1] < epsilon, 2.0 * draw[:, 1:] - 1.0, action)
+
+
+@runtime_checkable
+class Actor(Protocol):
+    """What a rollout asks of who acts: an `agents.agent.Agent`, or a `Team`."""
+
+    def act(self, obs: Tensor, goal: Tensor, explore: bool = False, generator: torch.Generator | None = None) -> Tensor: ...
+
+
+class Team:
+    """Policies that act in turn: row i of a batch is that of member i modulo their number, throughout an episode.
+
+    Where policies that were trained apart disagree, none of them knows, and each tries something else, consistently: exploration by an ensemble
+    (Osband et al. 2016, "Deep exploration via bootstrapped DQN"), here of cloned policies. Raises ValueError without members.
+    """
+
+    def __init__(self, members: Sequence[Actor]):
+        if not members:
+            raise ValueError("a team has at least one member")
+        self.members = list(members)
+
+    def act(
+        self, obs: Float[Tensor, "B o"], goal: Float[Tensor, "B g"], explore: bool = False, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "B a"]:
+        """Actions in [-1, 1], each of the row's own member."""
+        count = min(len(self.members), len(obs))
+        parts = [member.act(obs[i::count], goal[i::count], explore, generator) for i, member in enumerate(self.members[:count])]
+        action = parts[0].new_empty(len(obs), parts[0].shape[1])
+        for i, part in enumerate(parts):
+            action[i::count] = part
+        return action

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.agent import Agent
-from agents.exploration import Noise, disturbed
+from agents.exploration import Actor, Noise, disturbed
 from imagoal.sight import Sight
 from planning import SubgoalFollower
 
@@ -54,7 +53,7 @@ class Clock:
 @torch.no_grad()
 def roll_out(
     world: World,
-    agent: Agent | None,
+    agent: Actor | None,
     eyes: Sight,
     starts: np.ndarray,
     goal: Tensor | SubgoalFollower,

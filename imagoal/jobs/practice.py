@@ -6,12 +6,15 @@ latent distances; ground truth is read only by the evaluations, whose results ne
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from agents.agent import Agent
+from agents.exploration import Actor, Team
 from envs.families import FAMILIES, SceneBatch, open_scene
 from goals.relabel import HindsightSampler, MixedSampler
 from goals.replay import Replay
@@ -66,6 +69,7 @@ class Gym:
     world: SceneBatch
     prior_data: HindsightSampler
     replay: Replay
+    actor: Actor  # who makes attempts: the policy, in turn with explorers where there are any
     sampler: MixedSampler | Recall
     reward: SparseReward | ChangedCellsReward
     goals: GoalSource
@@ -148,7 +152,17 @@ def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gy
         cast(Any, policy.agent).set_bc_weight(config.bc_weight)
     source = goal_source(config, policy, world, codes, replay, reward)
     recalled = Recall(sampler, policy.agent, goals_here(config, policy, world, source), config.recall) if config.recall else sampler
-    return Gym(policy, world, prior_data, replay, recalled, reward, source, planned, homing)
+    team = [load_explorer(run, policy, device) for run in config.explorers]
+    return Gym(policy, world, prior_data, replay, Team([policy.agent, *team]) if team else policy.agent, recalled, reward, source, planned, homing)
+
+
+def load_explorer(run: str, policy: Policy, device: torch.device) -> Agent:
+    """Another policy for attempts, which does not learn. Raises UserError for one that sees otherwise."""
+    other = load_policy(run, device)
+    models = [Path(p.pretrain["model"]).expanduser().resolve() for p in (policy, other)]
+    if models[0] != models[1] or other.eyes.proprio != policy.eyes.proprio or other.scenes != policy.scenes:
+        raise UserError(f"explorers: {run} does not see as {policy.run} does. Pretrain it with model={policy.pretrain['model']} proprio={str(policy.eyes.proprio).lower()}, and on data of the same scenes' settings.")
+    return other.agent.eval().requires_grad_(False)
 
 
 def goals_here(config: PracticeConfig, policy: Policy, world: SceneBatch, source: GoalSource) -> Tensor:
@@ -239,7 +253,7 @@ def attempt(config: PracticeConfig, gym: Gym, r: int, keep_images: bool) -> tupl
     if gym.imagination:
         way = gym.imagination.follow(gym.imagination.plan(begin.latents, eyes.latents(goal).clone(), generator), config.subgoal_steps)
     gym.policy.agent.eval()
-    rollout = roll_out(gym.world, gym.policy.agent, eyes, starts, way, config.horizon, True, generator, keep_images, home=gym.homing)
+    rollout = roll_out(gym.world, gym.actor, eyes, starts, way, config.horizon, True, generator, keep_images, home=gym.homing)
     gym.policy.agent.train()
     if isinstance(way, Tensor):
         return rollout, goal, None

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from agents.exploration import GaussianNoise, OrnsteinUhlenbeck, disturbed, make_noise, uniform_mixed
+from agents.exploration import GaussianNoise, OrnsteinUhlenbeck, Team, disturbed, make_noise, uniform_mixed
 
 
 @pytest.mark.parametrize(("sigma", "theta"), [(0.2, 0.15), (0.3, 0.5), (0.1, 1.0)])
@@ -74,3 +74,22 @@ def test_what_is_out_of_range_is_refused() -> None:
         make_noise("pink", 1, 1, 0.1)
     with pytest.raises(ValueError, match="epsilon"):
         uniform_mixed(torch.zeros(1, 1), 1.5)
+
+
+class Constant:
+    """Always the same action, but to explore."""
+
+    def __init__(self, value: float):
+        self.value = value
+
+    def act(self, obs, goal, explore=False, generator=None):
+        return torch.full((len(obs), 2), self.value) + goal[:, :1] + 100 * explore
+
+
+def test_a_team_acts_in_turn_each_on_its_own_rows():
+    team, goal = Team([Constant(0.1), Constant(0.2), Constant(0.3)]), 10 * torch.arange(7.0)[:, None]
+    assert (team.act(torch.zeros(7, 4), goal)[:, 0] - goal[:, 0]).tolist() == pytest.approx([0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 0.1], abs=1e-5)
+    assert (team.act(torch.zeros(7, 4), goal, True) - goal >= 100).all()
+    assert team.act(torch.zeros(2, 4), goal[:2]).shape == (2, 2)  # fewer copies than members
+    with pytest.raises(ValueError, match="at least one member"):
+        Team([])

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from job_cases import kill_after_checkpoint, refusal, run_job, same_outcome
 
 import envs  # noqa: F401
+from agents.exploration import Team
 from goals.replay import Replay
 from goals.rewards import SparseReward
 from imagoal.jobs.practice import busy, store
@@ -172,6 +173,32 @@ def test_goal_models_that_do_not_fit_are_refused(home, policy, capsys):
     words = ["practice", f"policy={home / 'policy'}", "threads=1", "episodes=4", "parallel=4", "evaluation_episodes=1"]
     assert "needs goal_model=" in refusal(capsys, *words, "goal_source=model", f"run={home / 'r1'}")
     assert "other sources need none" in refusal(capsys, *words, f"goal_model={home / 'model'}", f"run={home / 'r2'}")
+
+
+def test_explorers_make_attempts_in_turn_with_the_policy(home, policy, capsys, monkeypatch):
+    few = ("updates=2", "batch_size=16", "threads=1")
+    stage("pretrain", home / "second", f"data={home / 'data'}", f"model={home / 'model'}", *few, "seed=1")
+    acted: list[str] = []
+
+    def note(name, act):
+        return lambda *given, **more: acted.append(name) or act(*given, **more)
+
+    def team(members):
+        for name, member in zip(("policy", "second"), members, strict=True):
+            monkeypatch.setattr(member, "act", note(name, member.act), raising=False)
+        return Team(members)
+
+    monkeypatch.setattr("imagoal.jobs.practice.Team", team)
+    words = [f"policy={home / 'policy'}", *SMALL, "episodes=4", "parallel=4", "horizon=3", "updates_per_episode=2", "evaluation_episodes=2", "evaluate_every=0", "goal_source=other_scenes"]
+    before = load_policy(str(home / "second"), torch.device("cpu")).agent.checkpoint()
+    stage("practice", home / "explored", *words, f"explorers=[{home / 'second'}]")
+    assert acted.count("second") == 3 and acted.count("policy") > 3  # steps of attempts; the policy is evaluated, too
+    after = load_policy(str(home / "second"), torch.device("cpu")).agent.checkpoint()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    stage("train", home / "third-model", f"data={home / 'data'}", *SMALL, "steps=2", "batch_size=32", "prior_steps=0", "seed=2")
+    stage("pretrain", home / "third", f"data={home / 'data'}", f"model={home / 'third-model'}", *few)
+    said = refusal(capsys, "practice", *words, f"explorers=[{home / 'third'}]", f"run={home / 'unlike'}")
+    assert "does not see as" in said and f"model={home / 'model'}" in said
 
 
 def test_plan_evaluate_and_report_run_on_a_practised_policy(home, policy):
