@@ -1,5 +1,6 @@
 """VAL at the desk (thesis ch. 9, figs. 44 and 48): practice in a held-out scene at goals from the affordance prior, beside goals from other models, from what was seen,
-true ones, and no practice; how good imagined goals are; less prior data; and practice again in a second scene.
+true ones, and no practice; how good imagined goals are; less prior data; practice again in a second scene; and what policies of few demonstrations, which see as the others
+do, gain from policies of other seeds that make attempts in turn with them.
 
 Seed s has its own data and networks, and practises in the s-th held-out scene that has everything. All comparisons share data, latent model and pretrained policy.
 """
@@ -25,10 +26,12 @@ GOAL_MODELS = {"vae_goals": "vae", "ccvae_goals": "ccvae", "bigan_goals": "bigan
 SOURCES = {"val": "affordance", **dict.fromkeys(GOAL_MODELS, "model"), "replay_goals": "replay", "oracle_goals": "oracle", "no_practice": "none"}
 EPISODES, SCENES = 450, 150  # few, so that there is room for practice to help (docs/desk.md)
 LESS = {"val_quarter": 4, "val_half": 2}  # variant -> the share of the prior data that it has is one in so many
+FEW, EXPLORERS = 150, (11, 12, 13)  # demonstrations, one of a scene; seeds of the policies that explore
+EXPLORED = {"explored_val": "affordance", "explored_oracle_goals": "oracle", "few_no_practice": "none"}  # variant -> goals
 SAMPLED = 32  # imagined goals of each judged scene
 JUDGED = 8  # held-out scenes in which imagined goals are judged
 PROBE_SCENES, PROBE_STEPS = 1000, 3000  # the judge's own, and the same for all seeds
-BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in (*SOURCES, *LESS) for when in ("before", "after")]
+BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in (*SOURCES, *LESS, *EXPLORED) for when in ("before", "after")]
 BARS += [("val", f"{task}.success_{when}", f"VAL, {task.replace('_', ' ')}: {when}") for task in TASKS for when in ("before", "after")]
 
 
@@ -48,7 +51,8 @@ class Jobs:
 
     def collect(self) -> list[Stage]:
         """Prior data, whole and less."""
-        return [("collect", self.named("data", e), [*self.common, f"episodes={EPISODES // part}", f"scenes={SCENES // part}", "workers=1"]) for e, part in self.shares.items()]
+        parts = {e: (EPISODES // part, SCENES // part) for e, part in self.shares.items()} | {"-few": (FEW, FEW)}
+        return [("collect", self.named("data", e), [*self.common, f"episodes={episodes}", f"scenes={scenes}", "workers=1"]) for e, (episodes, scenes) in parts.items()]
 
     def train(self) -> list[Stage]:
         """Latent models of each with their prior; and the other models of goals."""
@@ -56,13 +60,23 @@ class Jobs:
         return eyes + [("train", self.named("model", f"-{variant}"), [f"data={self.named('data')}", f"vision={vision}", *self.common]) for variant, vision in GOAL_MODELS.items()]
 
     def pretrain(self) -> list[Stage]:
-        """A policy of each."""
-        return [("pretrain", self.named("policy", e), [f"data={self.named('data', e)}", f"model={self.named('model', e)}", *self.common]) for e in self.shares]
+        """A policy of each; and those of few demonstrations through the model of all: the one that learns, and its explorers."""
+        out: list[Stage] = [("pretrain", self.named("policy", e), [f"data={self.named('data', e)}", f"model={self.named('model', e)}", *self.common]) for e in self.shares]
+        few = [f"data={self.named('data', '-few')}", f"model={self.named('model')}", *self.common]
+        return [*out, ("pretrain", self.named("policy", "-few"), few), *(("pretrain", self.named("policy", f"-few-{k}"), [*few, f"seed={k}"]) for k in EXPLORERS)]
 
     def practice(self) -> list[Stage]:
-        """In the order of SOURCES and LESS."""
+        """In the order of SOURCES, LESS and EXPLORED."""
         jobs = [self._practice(variant, self.named("policy"), self.here, source) for variant, source in SOURCES.items()]
-        return jobs + [self._practice(variant, self.named("policy", f"-{variant}"), self.here) for variant in LESS]
+        jobs += [self._practice(variant, self.named("policy", f"-{variant}"), self.here) for variant in LESS]
+        return jobs + [self._explored(variant, source) for variant, source in EXPLORED.items()]
+
+    def _explored(self, variant: str, source: str) -> Stage:
+        """More attempts than the others', and what they do best: their makers differ. True goals show everything that can be done, so that nothing needs to be recalled."""
+        team = ",".join(str(self.named("policy", f"-few-{k}")) for k in EXPLORERS)
+        job, folder, words = self._practice(variant, self.named("policy", "-few"), self.here, source)
+        more = ["episodes=480", "updates_per_episode=5", "noise=false", "least_progress=0.5", f"explorers=[{team}]"]
+        return job, folder, [*words, *more, *(["recall=0"] if source == "oracle" else [])]
 
     def again(self) -> list[Stage]:
         """What VAL has practised goes on in a second scene."""
@@ -78,7 +92,7 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
     jobs = Jobs(config, folder, seed)
     for prepared in (jobs.collect(), jobs.train(), jobs.pretrain()):
         stages(prepared, config.workers)
-    found = dict(zip((*SOURCES, *LESS), stages(jobs.practice(), config.workers), strict=True))
+    found = dict(zip((*SOURCES, *LESS, *EXPLORED), stages(jobs.practice(), config.workers), strict=True))
     again = stages(jobs.again(), config.workers)[0]
     out = {variant: numbers(result) for variant, result in found.items()}
     kept = remembered(folder / "first_scene.json", lambda: judged_in(folder / "practice-again", jobs.here, config))

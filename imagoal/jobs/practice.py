@@ -253,7 +253,7 @@ def attempt(config: PracticeConfig, gym: Gym, r: int, keep_images: bool) -> tupl
     if gym.imagination:
         way = gym.imagination.follow(gym.imagination.plan(begin.latents, eyes.latents(goal).clone(), generator), config.subgoal_steps)
     gym.policy.agent.eval()
-    rollout = roll_out(gym.world, gym.actor, eyes, starts, way, config.horizon, True, generator, keep_images, home=gym.homing)
+    rollout = roll_out(gym.world, gym.actor, eyes, starts, way, config.horizon, config.noise, generator, keep_images, home=gym.homing)
     gym.policy.agent.train()
     if isinstance(way, Tensor):
         return rollout, goal, None

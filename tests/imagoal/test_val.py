@@ -1,5 +1,7 @@
 """The comparison VAL at the desk: what every run is told is understood, and the numbers go where they belong."""
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("pybullet", reason="wheels exist up to Python 3.11")
@@ -37,7 +39,11 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
     assert seen["data-val_quarter"].episodes == val.EPISODES // 4 == 112 and seen["policy-val_half"].data.endswith("data-val_half")
     assert seen["practice-bigan_goals"].goal_source == "model" and seen["practice-bigan_goals"].goal_model.endswith("model-bigan_goals")
     assert seen["practice-again"].policy.endswith("practice-val") and seen["practice-again"].scene != seen["practice-val"].scene
-    assert set(found) >= {*val.SOURCES, *val.LESS}
+    assert set(found) >= {*val.SOURCES, *val.LESS, *val.EXPLORED}
+    explored, few = seen["practice-explored_oracle_goals"], seen["policy-few-12"]
+    assert [Path(run).name for run in explored.explorers] == [f"policy-few-{k}" for k in (11, 12, 13)] and not explored.noise and explored.recall == 0
+    assert explored.policy.endswith("policy-few") and seen["practice-explored_val"].recall == 0.5 and seen["data-few"].episodes == seen["data-few"].scenes == 150
+    assert few.seed == 12 and few.data.endswith("data-few") and Path(few.model).name == "model"
     monkeypatch.setattr(val, "affordances", None)
     monkeypatch.setattr(val, "judged_in", None)
     assert val.one_seed(ExperimentConfig(name="val", device="cpu"), tmp_path, 0) == found  # what was found beside the stages is not found twice
