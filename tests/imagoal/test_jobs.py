@@ -178,10 +178,10 @@ def test_goal_models_that_do_not_fit_are_refused(home, policy, capsys):
 def test_explorers_make_attempts_in_turn_with_the_policy(home, policy, capsys, monkeypatch):
     few = ("updates=2", "batch_size=16", "threads=1")
     stage("pretrain", home / "second", f"data={home / 'data'}", f"model={home / 'model'}", *few, "seed=1")
-    acted: list[str] = []
+    acted: list[tuple[str, bool]] = []
 
     def note(name, act):
-        return lambda *given, **more: acted.append(name) or act(*given, **more)
+        return lambda obs, goal, explore, generator: acted.append((name, explore)) or act(obs, goal, explore, generator)
 
     def team(members):
         for name, member in zip(("policy", "second"), members, strict=True):
@@ -191,8 +191,11 @@ def test_explorers_make_attempts_in_turn_with_the_policy(home, policy, capsys, m
     monkeypatch.setattr("imagoal.jobs.practice.Team", team)
     words = [f"policy={home / 'policy'}", *SMALL, "episodes=4", "parallel=4", "horizon=3", "updates_per_episode=2", "evaluation_episodes=2", "evaluate_every=0", "goal_source=other_scenes"]
     before = load_policy(str(home / "second"), torch.device("cpu")).agent.checkpoint()
-    stage("practice", home / "explored", *words, f"explorers=[{home / 'second'}]")
-    assert acted.count("second") == 3 and acted.count("policy") > 3  # steps of attempts; the policy is evaluated, too
+    for noise in (False, True):
+        acted.clear()
+        stage("practice", home / f"explored-{noise}", *words, f"explorers=[{home / 'second'}]", f"noise={noise}")
+        others = [(name, explore) for name, explore in acted if name == "second"]
+        assert others == [("second", noise)] * 3 and ("policy", noise) in acted  # of every step of the attempts
     after = load_policy(str(home / "second"), torch.device("cpu")).agent.checkpoint()
     assert all(torch.equal(before[name], after[name]) for name in before)
     stage("train", home / "third-model", f"data={home / 'data'}", *SMALL, "steps=2", "batch_size=32", "prior_steps=0", "seed=2")
