@@ -144,7 +144,7 @@ def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gy
     eyes = policy.eyes
     seen = world.proprio_dim if eyes.proprio else 0
     planned = open_imagination(config.subgoals, policy, config.planner, prior_material(columns, codes), config.seed, device) if config.subgoals else None
-    homing = FAMILIES[policy.scenes.family].homing if config.home else 0
+    homing = homing_of(config, policy)
     replay = Replay(config.episodes * (config.horizon + homing + 1) + 1, eyes.cells, seen, world.action_dim, lookup=eyes.lookup, device=device, aims=planned is not None)
     practised = HindsightSampler(replay, config.goals.mixture, reward, None, config.goals.done_on_reach)
     sampler = MixedSampler(prior_data, practised, config.practised_share)
@@ -170,15 +170,28 @@ def goals_here(config: PracticeConfig, policy: Policy, world: SceneBatch, source
     eyes, generator = policy.eyes, seeded(config.seed, 15, device=policy.agent.noise_seed.device)
     found = []
     for part in range(0, RECALLED, config.parallel):
-        begin = beginning(policy, world, np.random.SeedSequence([config.seed, 16, part]).generate_state(config.parallel) % 1_000_000, None)
+        begin = beginning(policy, world, np.random.SeedSequence([config.seed, 16, part]).generate_state(config.parallel) % 1_000_000, None, homing_of(config, policy))
         found += [eyes.latents(source(begin, generator)).clone(), begin.latents]
     return torch.cat(found)
 
 
-def beginning(policy: Policy, world: SceneBatch, seeds: np.ndarray, starts: np.ndarray | None) -> Beginning:
-    """What a round of attempts begins with: the given starts (n, S), or those of the seeds."""
+def homing_of(config: PracticeConfig, policy: Policy) -> int:
+    """Steps that take the robot out of the picture; 0: it stays where it is."""
+    return FAMILIES[policy.scenes.family].homing if config.home else 0
+
+
+def beginning(policy: Policy, world: SceneBatch, seeds: np.ndarray, starts: np.ndarray | None, homing: int) -> Beginning:
+    """What a round of attempts begins with: the given starts (n, S), or those of the seeds; and how they look once the robot has gone out of the picture, as it
+    does after an attempt, so that an outcome in which nothing changed looks the same."""
     starts = world.starts(seeds) if starts is None else starts
-    pictures = world.picture(starts)
+    if not homing:
+        pictures = world.picture(starts)
+        return Beginning(seeds, starts, pictures, policy.eyes.latents(policy.eyes.codes(pictures)).clone())
+    world.reset(starts)
+    ready = world.proprio()
+    for _ in range(homing):
+        world.step(world.homing(world.proprio(), ready))
+    pictures = world.images()
     return Beginning(seeds, starts, pictures, policy.eyes.latents(policy.eyes.codes(pictures)).clone())
 
 
@@ -217,9 +230,9 @@ def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluatio
             values: dict[str, Any] = {}
             if config.goal_source != "none":
                 shown = r in (1, rounds // 2, rounds) or r % every == 0
-                rollout, goal, aims = attempt(config, gym, r, keep_images=shown)
+                start, rollout, goal, aims = attempt(config, gym, r, keep_images=shown)
                 lost = gym.world.lost()
-                values |= store(config, gym, rollout, goal, lost, aims)
+                values |= store(config, gym, start.latents, rollout, goal, lost, aims)
                 if lost.any():
                     values["lost"] = int(lost.sum())
                 if shown:
@@ -240,25 +253,26 @@ def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluatio
     return attempts
 
 
-def attempt(config: PracticeConfig, gym: Gym, r: int, keep_images: bool) -> tuple[Rollout, Tensor, Tensor | None]:
-    """One round of attempts, the codes (n, cells) of the goals that were imagined for them, and of what was aimed at in every step (n, T, cells) where
+def attempt(config: PracticeConfig, gym: Gym, r: int, keep_images: bool) -> tuple[Beginning, Rollout, Tensor, Tensor | None]:
+    """What it begins with, one round of attempts, the codes (n, cells) of the goals that were imagined for them, and of what was aimed at in every step (n, T, cells) where
     that was planned subgoals (Algorithm 8)."""
     n = config.parallel
     seeds = np.random.SeedSequence([config.seed, 11, r]).generate_state(n) % 1_000_000
     starts = gym.world.sample(seeds, config.changes, config.task)[0] if config.goal_source == "oracle" else gym.world.starts(seeds)  # its goals are of their own starts
     eyes, generator = gym.policy.eyes, seeded(config.seed, 12, r, device=gym.replay.device)
-    begin = beginning(gym.policy, gym.world, seeds, starts)
+    begin = beginning(gym.policy, gym.world, seeds, starts, gym.homing)
     goal = gym.goals(begin, generator)
     way: Tensor | SubgoalFollower = eyes.latents(goal).clone()
     if gym.imagination:
-        way = gym.imagination.follow(gym.imagination.plan(begin.latents, eyes.latents(goal).clone(), generator), config.subgoal_steps)
+        here = eyes.latents(eyes.codes(gym.world.picture(starts))).clone()
+        way = gym.imagination.follow(gym.imagination.plan(here, eyes.latents(goal).clone(), generator), config.subgoal_steps)
     gym.policy.agent.eval()
     rollout = roll_out(gym.world, gym.actor, eyes, starts, way, config.horizon, config.noise, generator, keep_images, home=gym.homing)
     gym.policy.agent.train()
     if isinstance(way, Tensor):
-        return rollout, goal, None
+        return begin, rollout, goal, None
     chain = torch.cat([codes_of(gym.policy, way.subgoals[:, :-1].flatten(0, 1)).view(n, -1, eyes.cells), goal[:, None]], 1)
-    return rollout, goal, chain[torch.arange(n, device=chain.device)[:, None], torch.stack(way.followed, 1)]
+    return begin, rollout, goal, chain[torch.arange(n, device=chain.device)[:, None], torch.stack(way.followed, 1)]
 
 
 def distances(gym: Gym, rollout: Rollout, goal: Tensor) -> np.ndarray:
@@ -269,8 +283,8 @@ def distances(gym: Gym, rollout: Rollout, goal: Tensor) -> np.ndarray:
     return torch.stack(found, 1).cpu().numpy() / max(gym.policy.threshold, 1e-9)
 
 
-def store(config: PracticeConfig, gym: Gym, rollout: Rollout, goal: Tensor, lost: np.ndarray, aims: Tensor | None = None) -> dict[str, float]:
-    """Adds the attempts to the replay, with what they aimed at in every step (n, T, cells) where that changed, but for those in which a thing left the
+def store(config: PracticeConfig, gym: Gym, begun: Tensor, rollout: Rollout, goal: Tensor, lost: np.ndarray, aims: Tensor | None = None) -> dict[str, float]:
+    """Adds the attempts to the replay, which began with the latents `begun` (n, z), with what they aimed at in every step (n, T, cells) where that changed, but for those in which a thing left the
     table, or too little came of them. Returns the shares of all that came within the reward's threshold of their goal, and, where they are chosen, that were kept."""
     eyes = gym.policy.eyes
     n, steps = rollout.action.shape[:2]
@@ -278,7 +292,7 @@ def store(config: PracticeConfig, gym: Gym, rollout: Rollout, goal: Tensor, lost
     aim = eyes.latents(goal).clone()
     kept = ~torch.from_numpy(lost)
     if config.least_progress >= 0:
-        far, left = (gym.reward.distance(eyes.latents(rollout.codes[:, t]).clone(), aim) for t in (0, -1))
+        far, left = (gym.reward.distance(z, aim) for z in (begun, eyes.latents(rollout.codes[:, -1]).clone()))
         kept &= (left <= (1 - config.least_progress) * far).cpu()
     reached = torch.zeros(n, dtype=torch.bool)
     for i in np.flatnonzero(~lost).tolist():

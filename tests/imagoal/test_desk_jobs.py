@@ -20,13 +20,22 @@ from envs.desk_experts import START
 from envs.desk_scenes import sample_desk
 from envs.desk_simulation import HIGH, LOW, TIP
 from envs.desk_tasks import TASKS, possible
-from envs.families import SceneSettings, open_scene
+from envs.families import FAMILIES, SceneSettings, open_scene
 from envs.ptp_tasks import SINGLE
+from imagoal.jobs.practice import beginning
 from imagoal.loading import load_policy, practised_before
+from imagoal.rollout import roll_out
 from imagoal.run import read_metrics
 from imagoal.stages import stage
 
 FULL = next(f"held_out/{n}" for n in range(100) if len(possible(sample_desk(f"held_out/{n}"))) == len(TASKS))
+
+
+class Still:
+    """An arm that stays where it is, its gripper open."""
+
+    def act(self, obs, goal, explore=False, generator=None):
+        return torch.tensor([0.0, 0.0, 0.0, -0.8]).expand(len(obs), 4)
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +148,17 @@ def test_ptps_desk_is_collected_and_its_environment_is_known_to_the_dataset(tmp_
 def test_families_are_known_by_name():
     with pytest.raises(ValueError, match="there are tabletop, gate, desk, ptp_desk"):
         SceneSettings("kitchen")
+
+
+def test_what_an_attempt_begins_with_is_seen_as_its_outcome_is(home):
+    """With the arm gone home: after an attempt that touches nothing the picture is the same, wherever the arm had begun; without, the start's own."""
+    policy = load_policy(str(home / "policy"), torch.device("cpu"))
+    world = open_scene(FULL, 4, policy.scenes)
+    steps = FAMILIES["desk"].homing
+    begun = beginning(policy, world, np.arange(4), None, steps)
+    rollout = roll_out(world, Still(), policy.eyes, begun.states, begun.latents, 3, keep_images=True, home=steps)
+    assert rollout.images is not None
+    assert (rollout.images[:, -1] == begun.pictures).all() and (rollout.images[:, 0] != begun.pictures).any()
+    plain = beginning(policy, world, np.arange(4), None, 0)
+    assert (plain.states == begun.states).all() and (plain.pictures == rollout.images[:, 0]).all()
+    world.close()

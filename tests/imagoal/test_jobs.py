@@ -109,7 +109,7 @@ def test_only_attempts_that_came_nearer_to_their_goal_are_practised():
         replay = SimpleNamespace(add_episode=lambda codes, proprio, action, goal, kept=kept: kept.append(int(action[0, 0])))
         gym = SimpleNamespace(homing=0, policy=SimpleNamespace(eyes=eyes), reward=SparseReward(0.5), replay=replay)
         config = SimpleNamespace(least_progress=least, idle=0)
-        shares = store(config, gym, rollout, torch.full((5, 1), 10.0), np.array([False] * 4 + [True]))
+        shares = store(config, gym, codes[:, 0], rollout, torch.full((5, 1), 10.0), np.array([False] * 4 + [True]))
         assert kept == expected
         assert shares == pytest.approx({"reached": 0.8} | ({"kept": len(expected) / 5} if least >= 0 else {}))
 
@@ -123,7 +123,7 @@ def test_an_attempt_that_never_moved_is_not_kept():
     replay = SimpleNamespace(add_episode=lambda codes, proprio, action, goal: kept.append(int(action[0, 0])))
     gym = SimpleNamespace(homing=0, policy=SimpleNamespace(eyes=SimpleNamespace(latents=lambda c: c.float(), proprio=True)), reward=SparseReward(0.5), replay=replay)
     config = SimpleNamespace(least_progress=0.0, idle=2)
-    assert store(config, gym, rollout, torch.full((2, 1), 10.0), np.zeros(2, bool)) == {"reached": 0.0, "kept": 0.5}
+    assert store(config, gym, torch.zeros(2, 1), rollout, torch.full((2, 1), 10.0), np.zeros(2, bool)) == {"reached": 0.0, "kept": 0.5}
     assert kept == [1]
 
 
