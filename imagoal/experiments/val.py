@@ -75,8 +75,8 @@ class Jobs:
         """More attempts than the others', and what they do best: their makers differ. True goals show everything that can be done, so that nothing needs to be recalled."""
         team = ",".join(str(self.named("policy", f"-few-{k}")) for k in EXPLORERS)
         job, folder, words = self._practice(variant, self.named("policy", "-few"), self.here, source)
-        more = ["episodes=480", "updates_per_episode=5", "noise=false", "least_progress=0.5", f"explorers=[{team}]"]
-        return job, folder, [*words, *more, *(["recall=0"] if source == "oracle" else [])]
+        recall = 0.0 if source == "oracle" else 0.3
+        return job, folder, [*words, "episodes=600", "updates_per_episode=5", "noise=false", "least_progress=0.25", f"recall={recall}", f"explorers=[{team}]"]
 
     def again(self) -> list[Stage]:
         """What VAL has practised goes on in a second scene."""
