@@ -181,10 +181,8 @@ def checked(config: PracticeConfig) -> PracticeConfig:
         raise UserError(f"least_progress={config.least_progress:g} must be at most 1, a goal reached exactly.")
     if config.recall > 1:
         raise UserError(f"recall={config.recall:g} is a share of what is practised: give a number between 0 and 1.")
-    if config.online and (config.least_progress >= 0 or config.idle or config.recall):
-        raise UserError("least_progress=, idle= and recall= are of attempts in a scene: leave them out with online=true.")
-    if config.online and (config.explorers or not config.noise):
-        raise UserError("explorers= and noise= are of attempts in a scene: leave them out with online=true.")
+    if config.online and (config.least_progress >= 0 or config.idle or config.explorers or not config.noise or config.recall):
+        raise UserError("least_progress=, idle=, explorers=, noise= and recall= are of attempts in a scene: leave them out with online=true.")
     if config.online and config.subgoals:
         raise UserError("subgoals= is for pictures: leave it out with online=true.")
     if config.subgoals and config.goal_source == "none":

@@ -6,7 +6,6 @@ latent distances; ground truth is read only by the evaluations, whose results ne
 
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -44,7 +43,7 @@ from imagoal.recall import Recall, clones_only
 from imagoal.report import Report
 from imagoal.rollout import Rollout, roll_out
 from imagoal.run import RunFolder, read_metrics
-from imagoal.subgoals import Imagination, check_horizon, check_value, codes_of, open_imagination, prior_material
+from imagoal.subgoals import Imagination, check_horizon, check_value, codes_of, open_imagination, prior_material, stamp
 from planning import SubgoalFollower
 
 RECALLED = 160  # starts whose goals are rehearsed
@@ -159,8 +158,7 @@ def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gy
 def load_explorer(run: str, policy: Policy, device: torch.device) -> Agent:
     """Another policy for attempts, which does not learn. Raises UserError for one that sees otherwise."""
     other = load_policy(run, device)
-    models = [Path(p.pretrain["model"]).expanduser().resolve() for p in (policy, other)]
-    if models[0] != models[1] or other.eyes.proprio != policy.eyes.proprio or other.scenes != policy.scenes:
+    if stamp(other) != stamp(policy) or other.eyes.proprio != policy.eyes.proprio or other.scenes != policy.scenes:
         raise UserError(f"explorers: {run} does not see as {policy.run} does. Pretrain it with model={policy.pretrain['model']} proprio={str(policy.eyes.proprio).lower()}, and on data of the same scenes' settings.")
     return other.agent.eval().requires_grad_(False)
 
@@ -184,15 +182,17 @@ def beginning(policy: Policy, world: SceneBatch, seeds: np.ndarray, starts: np.n
     """What a round of attempts begins with: the given starts (n, S), or those of the seeds; and how they look once the robot has gone out of the picture, as it
     does after an attempt, so that an outcome in which nothing changed looks the same."""
     starts = world.starts(seeds) if starts is None else starts
-    if not homing:
-        pictures = world.picture(starts)
-        return Beginning(seeds, starts, pictures, policy.eyes.latents(policy.eyes.codes(pictures)).clone())
+    pictures = gone_home(world, starts, homing) if homing else world.picture(starts)
+    return Beginning(seeds, starts, pictures, policy.eyes.latents(policy.eyes.codes(pictures)).clone())
+
+
+def gone_home(world: SceneBatch, starts: np.ndarray, homing: int) -> np.ndarray:
+    """Pictures (n, H, W, 3) uint8 of starts (n, S) after so many steps in which the robot leaves the picture."""
     world.reset(starts)
     ready = world.proprio()
     for _ in range(homing):
         world.step(world.homing(world.proprio(), ready))
-    pictures = world.images()
-    return Beginning(seeds, starts, pictures, policy.eyes.latents(policy.eyes.codes(pictures)).clone())
+    return world.images()
 
 
 def judge(config: PracticeConfig, gym: Gym, keep_images: bool = False) -> Evaluation:
@@ -264,8 +264,8 @@ def attempt(config: PracticeConfig, gym: Gym, r: int, keep_images: bool) -> tupl
     goal = gym.goals(begin, generator)
     way: Tensor | SubgoalFollower = eyes.latents(goal).clone()
     if gym.imagination:
-        here = eyes.latents(eyes.codes(gym.world.picture(starts))).clone()
-        way = gym.imagination.follow(gym.imagination.plan(here, eyes.latents(goal).clone(), generator), config.subgoal_steps)
+        here = beginning(gym.policy, gym.world, seeds, starts, 0) if gym.homing else begin  # where the robot does begin
+        way = gym.imagination.follow(gym.imagination.plan(here.latents, eyes.latents(goal).clone(), generator), config.subgoal_steps)
     gym.policy.agent.eval()
     rollout = roll_out(gym.world, gym.actor, eyes, starts, way, config.horizon, config.noise, generator, keep_images, home=gym.homing)
     gym.policy.agent.train()

@@ -131,6 +131,8 @@ def test_refusals(data, policy, tmp_path, capsys):
     assert "practised_share=2 must lie between 0 and 1" in says("practice", f"policy={policy}", "online=true", "practised_share=2")
     assert "recall=1.5 is a share" in says("practice", f"policy={policy}", "recall=1.5")
     assert "recall= are of attempts in a scene" in says("practice", f"policy={policy}", "online=true", "recall=0.5")
+    for words in ("explorers=[x]", "noise=false"):
+        assert "are of attempts in a scene: leave them out with online=true" in says("practice", f"policy={policy}", "online=true", words)
     rows, none = np.zeros((3, 3), np.float32), np.zeros((3, 0), np.float32)
     episode = Episode(rows, none, none[0], np.zeros((2, 1), np.float32), np.array([0, np.nan], np.float32), False)
     append_numbers(tmp_path / "nan", [episode], Copies("Pendulum-v1", 1).first)
