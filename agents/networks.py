@@ -212,7 +212,7 @@ def make_trunk(
         return DifferenceTrunk(obs_dim, goal_dim)
     if encoder in ("conv", "attention"):
         if grid_shape is None:
-            raise ValueError(f"encoder {encoder} needs the latent's grid_shape (c, h, w)")
+            raise ValueError(f"encoder {encoder} needs latents on a grid (c, h, w), as models of codes have; for flat ones choose mlp or difference")
         return (ConvTrunk if encoder == "conv" else AttentionTrunk)(obs_dim, goal_dim, grid_shape, channels)
     if encoder == "pixels":
         side = math.isqrt(goal_dim // 3)

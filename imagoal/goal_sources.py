@@ -19,13 +19,14 @@ from vision.images import to_uint8
 
 @dataclass
 class Beginning:
-    """Of a round's attempts: seeds and states of their starts (n, S), which only the oracle reads; what they look like (n, H, W, 3) uint8, and
-    their latents (n, z)."""
+    """Of a round's attempts: seeds and states of their starts (n, S), which only the oracle reads; what they look like (n, H, W, 3) uint8 once the robot is out of
+    the picture, and their latents (n, z) then; and what they look like as they begin, the context of their trajectories, for models that need one."""
 
     seeds: np.ndarray
     states: np.ndarray
     pictures: np.ndarray
     latents: Tensor
+    first: np.ndarray | None
 
 
 GoalSource = Callable[[Beginning, torch.Generator], Tensor]  # -> codes (n, cells) of a goal for each attempt
@@ -42,7 +43,7 @@ def goal_source(config: PracticeConfig, policy: Policy, world: SceneBatch, prior
 
     def of_prior_data(n: int, generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(prior_codes), (n,), generator=generator, device=generator.device)
-        return prior_codes[rows.to(prior_codes.device)].long().to(generator.device)
+        return prior_codes[rows.to(prior_codes.device)].to(generator.device)
 
     if kind in ("other_scenes", "none"):
         return lambda begin, generator: of_prior_data(len(begin.latents), generator)
@@ -50,11 +51,11 @@ def goal_source(config: PracticeConfig, policy: Policy, world: SceneBatch, prior
 
         def seen_here(begin: Beginning, generator: torch.Generator) -> Tensor:
             n = len(begin.latents)
-            return practised.codes[practised.rows_of_scene(None, n, generator)].long() if len(practised) else of_prior_data(n, generator)
+            return practised.codes[practised.rows_of_scene(None, n, generator)] if len(practised) else of_prior_data(n, generator)
 
         return seen_here
     if kind == "oracle":
-        return lambda begin, generator: eyes.codes(world.picture(world.sample(begin.seeds, config.changes, config.task)[1]))
+        return lambda begin, generator: eyes.codes(world.picture(world.sample(begin.seeds, config.changes, config.task)[1]), begin.first)
     imagine = by_model(config.goal_model, policy) if kind == "model" else by_prior(policy)
     k, least = config.candidates, config.novelty * policy.threshold
 
@@ -93,6 +94,6 @@ def by_model(run: str, policy: Policy) -> Callable[[Beginning, int, torch.Genera
             z = model.sample(len(context), context, generator=generator)
         except ValueError as error:  # a model of codes without its prior
             raise UserError(f"goal_model: {run}: {error}.") from error
-        return eyes.codes(to_uint8(model.decode(z, context)).cpu().numpy())
+        return eyes.codes(to_uint8(model.decode(z, context)).cpu().numpy(), None if begin.first is None else begin.first.repeat(k, 0))
 
     return imagine

@@ -31,7 +31,7 @@ from vision.pictures import Pictures, split_rows
 from vision.pictures import open_pictures as convert_pictures
 from vision.pixelcnn import PixelCNN
 from vision.prior import AffordancePrior
-from vision.protocols import CodeModel, LatentModel
+from vision.protocols import LatentModel
 from vision.sources.convert import WorkerDied
 from vision.store import describe
 
@@ -141,16 +141,20 @@ def load_model(run: str, device: torch.device) -> LatentModel:
 
 
 def load_eyes(run: str, device: torch.device, proprio: bool = True) -> Eyes:
-    """The latent model of a train run, as the loops use it. Refuses one without codes."""
+    """The latent model of a train run, as the loops use it."""
     with explained("model"):
-        model = load(model_folder(run))
-    if not isinstance(model, CodeModel):
-        raise UserError(f"model: {run} holds a {type(model).__name__}; policies learn from models of codes so far. Train one: imagoal train vision=vqvae ...")
-    return Eyes(model, proprio, device)
+        return Eyes(load(model_folder(run)), proprio, device)
+
+
+def require_codes(eyes: Eyes, run: str, what: str) -> None:
+    """Raises UserError where a train run's latents are no codes."""
+    if eyes.lookup is None:
+        raise UserError(f"model: {run} holds a {type(eyes.model).__name__}, whose latents are no codes, and {what}. Train one of codes: imagoal train vision=vqvae ...")
 
 
 def load_prior(run: str, eyes: Eyes) -> AffordancePrior:
     """The prior of a train run. Refuses one trained on the codes of another model."""
+    require_codes(eyes, run, "the affordance prior is of codes (goals such a model imagines itself: goal_source=model goal_model=RUN)")
     folder = Path(run).expanduser() / "prior"
     if not folder.is_dir():
         raise UserError(f"model: {run} has no prior, so nothing can be imagined. Train one: imagoal train ... prior_steps=1000")

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from goals.lookup import CodebookLookup, Lookup, PictureLookup
+from vision.encoding import width
 from vision.images import to_uint8
-from vision.protocols import CodeModel
+from vision.protocols import CodeModel, LatentModel
 
 
 class Sight(Protocol):
@@ -55,40 +56,49 @@ def to_tensor(images: np.ndarray | None, device: torch.device) -> Tensor:
 
 
 class Eyes:
-    """The frozen latent model as the loops use it: pictures -> codes -> latents, codes by table lookup.
+    """The frozen latent model as the loops use it: pictures -> codes -> latents, codes by table lookup; of a model without codes its flat latents, which
+    are stored as they are.
 
     Args:
         model: the trained model, put into evaluation mode.
         proprio: whether the policy reads the hand's position beside the latent.
+
+    `first` is everywhere the first pictures (n, H, W, 3) of the trajectories, which models that need a context raise ValueError without.
     """
 
     draws, context_dim = True, 0
 
-    def __init__(self, model: CodeModel, proprio: bool = True, device: str | torch.device = "cpu") -> None:
+    def __init__(self, model: LatentModel, proprio: bool = True, device: str | torch.device = "cpu") -> None:
         self.model: Any = model.eval().to(device)  # type: ignore[attr-defined]
         self.proprio, self.device = proprio, torch.device(device)
-        self.lookup = CodebookLookup(model.code_vectors.detach())
-        self.cells = model.grid_shape[1] * model.grid_shape[2]
-        self.latent_dim = model.latent_dim
+        self.lookup = CodebookLookup(model.code_vectors.detach()) if isinstance(model, CodeModel) else None
+        self.cells, self.latent_dim = width(model), model.latent_dim
 
     def look(self, images: np.ndarray | None, states: np.ndarray, first: np.ndarray | None) -> Tensor:
-        """`codes`; neither states nor contexts are used."""
+        """`codes`; states are not used."""
         assert images is not None
-        return self.codes(images)
+        return self.codes(images, first)
 
     @torch.no_grad()
-    def codes(self, images: np.ndarray) -> Tensor:
-        """Codes (n, cells) int64 of pictures (n, H, W, 3) uint8."""
-        return self.model.codes(torch.from_numpy(np.ascontiguousarray(images)).to(self.device)).flatten(1)
+    def codes(self, images: np.ndarray, first: np.ndarray | None = None) -> Tensor:
+        """What is stored of pictures (n, H, W, 3) uint8: codes (n, cells) int64, or latents (n, z)."""
+        shown = to_tensor(images, self.device)
+        if self.lookup is not None:
+            return self.model.codes(shown).flatten(1)  # type: ignore[no-any-return]
+        return self.model.encode(shown, self.context(first)).float()  # type: ignore[no-any-return]
 
     def latents(self, codes: Tensor) -> Tensor:
-        """Latents (n, z) of codes (n, cells)."""
-        return self.lookup(codes.long())
+        """Latents (n, z) of what is stored (n, cells)."""
+        return codes if self.lookup is None else self.lookup(codes.long())
 
     @torch.no_grad()
     def pictures(self, codes: Tensor, first: np.ndarray | None = None) -> np.ndarray:
-        """Decoded pictures (n, H, W, 3) uint8 of codes (n, cells)."""
-        return to_uint8(self.model.decode(self.latents(codes))).cpu().numpy()
+        """Decoded pictures (n, H, W, 3) uint8 of what is stored (n, cells)."""
+        return to_uint8(self.model.decode(self.latents(codes), self.context(first))).cpu().numpy()
+
+    def context(self, first: np.ndarray | None) -> Tensor | None:
+        """The first pictures, for models that need them."""
+        return to_tensor(first, self.device) if self.model.needs_context and first is not None else None
 
 
 class LatentSight:

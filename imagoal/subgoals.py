@@ -36,6 +36,7 @@ from vision.store import describe
 METHODS: dict[str, Any] = {"ptp": SubgoalCVAE, "leap": StateVAE, "gcp": MidpointCVAE}
 BATCH = 256  # pairs in a batch of a generator
 CALIBRATED = 512  # true pairs of frames that links of a plan are compared with
+PLANNED = "subgoals are searched among codes"  # why a policy's latents must be such
 FEASIBLE = 0.95  # share of them that a feasible link's value is not below
 
 

@@ -23,6 +23,7 @@ from imagoal.loading import (
     open_trajectories,
     pick_device,
     pretrain_config,
+    require_codes,
     scene_settings,
 )
 from imagoal.report import Report
@@ -31,6 +32,7 @@ from imagoal.run import RunFolder
 from imagoal.stats import success_interval
 from imagoal.strange import COMPARED, drawing_strangeness, latent_strangeness, warning
 from imagoal.subgoals import (
+    PLANNED,
     Imagination,
     check_horizon,
     check_value,
@@ -57,13 +59,13 @@ def main(config: PlanConfig) -> None:
     if not drawn:
         check_horizon(horizon, config.subgoal_steps)
     check_value(config.policy)
+    began, device = time.monotonic(), pick_device(config.device)
+    policy = load_policy(config.policy, device)
+    require_codes(policy.eyes, policy.pretrain["model"], PLANNED)
     run = RunFolder("plan", config)
     if run.done:
         print(f"plan: already done, see {run.path}")
         return
-    began = time.monotonic()
-    device = pick_device(config.device)
-    policy = load_policy(config.policy, device)
     size, eyes = policy.scenes.image_size, policy.eyes
     given = {name: read_picture(name, path, size) for name, path in (("start", config.start), ("goal", config.goal)) if path}
     world, starts, goals = None, np.zeros(0), np.zeros(0)

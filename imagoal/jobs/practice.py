@@ -147,6 +147,10 @@ def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gy
     replay = Replay(config.episodes * (config.horizon + homing + 1) + 1, eyes.cells, seen, world.action_dim, lookup=eyes.lookup, device=device, aims=planned is not None)
     practised = HindsightSampler(replay, config.goals.mixture, reward, None, config.goals.done_on_reach)
     sampler = MixedSampler(prior_data, practised, config.practised_share)
+    if config.average_rate >= 0:
+        if policy.agent.average is None:
+            raise UserError(f"average_rate={config.average_rate:g}: the policy of {config.policy} is no average of weights. Pretrain it with agent.average_rate=0.005, or leave average_rate out.")
+        policy.agent.config = replace(policy.agent.config, average_rate=config.average_rate)
     if config.bc_weight >= 0 and hasattr(policy.agent, "set_bc_weight"):
         cast(Any, policy.agent).set_bc_weight(config.bc_weight)
     source = goal_source(config, policy, world, codes, replay, reward)
@@ -182,8 +186,10 @@ def beginning(policy: Policy, world: SceneBatch, seeds: np.ndarray, starts: np.n
     """What a round of attempts begins with: the given starts (n, S), or those of the seeds; and how they look once the robot has gone out of the picture, as it
     does after an attempt, so that an outcome in which nothing changed looks the same."""
     starts = world.starts(seeds) if starts is None else starts
-    pictures = gone_home(world, starts, homing) if homing else world.picture(starts)
-    return Beginning(seeds, starts, pictures, policy.eyes.latents(policy.eyes.codes(pictures)).clone())
+    first = world.picture(starts) if policy.eyes.model.needs_context or not homing else None
+    pictures = gone_home(world, starts, homing) if homing else first
+    assert pictures is not None
+    return Beginning(seeds, starts, pictures, policy.eyes.latents(policy.eyes.codes(pictures, first)).clone(), first)
 
 
 def gone_home(world: SceneBatch, starts: np.ndarray, homing: int) -> np.ndarray:
@@ -237,7 +243,7 @@ def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluatio
                     values["lost"] = int(lost.sum())
                 if shown:
                     attempts = {name: a for name, a in attempts.items() if name in ("round 1", f"round {rounds // 2}")}  # and the latest
-                    attempts[f"round {r}"] = Attempts(rollout, gym.policy.eyes.pictures(goal), distances(gym, rollout, goal))
+                    attempts[f"round {r}"] = Attempts(rollout, gym.policy.eyes.pictures(goal, start.first), distances(gym, rollout, goal))
             values |= updates(config, gym, r, device)
             if config.evaluate_every and r % config.evaluate_every == 0 and r < rounds:
                 values["success"] = judge(config, gym).rate

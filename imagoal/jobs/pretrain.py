@@ -111,7 +111,8 @@ def from_pictures(config: PretrainConfig, device: torch.device, began: float) ->
     offline.enough(len(columns) - columns.episodes, config.batch_size, f"data={config.data}")
     codes = encoded(eyes.model, config.model, columns)
     replay = trajectory_replay(columns, codes, eyes, device)
-    reward = make_reward(config.goals.reward, eyes.model.grid_shape, replay, seeded(config.seed, 1, device=device))
+    with explained("goals.reward"):
+        reward = make_reward(config.goals.reward, getattr(eyes.model, "grid_shape", None), replay, seeded(config.seed, 1, device=device))
     pool = imagined_pool(config, eyes, columns, codes, device) if config.goals.mixture.imagined > 0 else None
     with explained("goals"):
         sampler = HindsightSampler(replay, config.goals.mixture, reward, pool, config.goals.done_on_reach)

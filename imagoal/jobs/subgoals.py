@@ -8,10 +8,10 @@ import torch
 from imagoal.config import SubgoalsConfig
 from imagoal.evaluation import seeded
 from imagoal.figures import metric_chart
-from imagoal.loading import encoded, load_policy, open_trajectories, pick_device
+from imagoal.loading import encoded, load_policy, open_trajectories, pick_device, require_codes
 from imagoal.report import Report
 from imagoal.run import RunFolder, read_metrics
-from imagoal.subgoals import Imagination, check_value, fit_generators, imagination, material, stamp
+from imagoal.subgoals import PLANNED, Imagination, check_value, fit_generators, imagination, material, stamp
 from vision.images import to_uint8
 
 STARTS, DRAWS = 6, 8  # of the page
@@ -20,12 +20,13 @@ STARTS, DRAWS = 6, 8  # of the page
 def main(config: SubgoalsConfig) -> None:
     """Train all levels, or continue; leaves their checkpoints, report.html and result.json."""
     check_value(config.policy)
+    began, device = time.monotonic(), pick_device(config.device)
+    policy = load_policy(config.policy, device)
+    require_codes(policy.eyes, policy.pretrain["model"], PLANNED)
     run = RunFolder("subgoals", config)
     if run.done:
         print(f"subgoals: already done, see {run.path}")
         return
-    began, device = time.monotonic(), pick_device(config.device)
-    policy = load_policy(config.policy, device)
     columns = open_trajectories(policy.pretrain["data"])
     codes = encoded(policy.eyes.model, policy.pretrain["model"], columns)
     seen = material(policy, columns, codes)

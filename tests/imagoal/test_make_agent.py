@@ -21,6 +21,6 @@ def test_a_flat_latent_needs_no_grid() -> None:
 
 
 def test_an_encoder_that_needs_a_grid_says_so() -> None:
-    with pytest.raises(ValueError, match="encoder conv needs the latent's grid_shape"):
+    with pytest.raises(ValueError, match="encoder conv needs latents on a grid"):
         make_agent("td3", TD3Config(encoder="conv"), eyes(), 2, torch.device("cpu"))
     make_agent("td3", TD3Config(encoder="conv"), eyes(grid_shape=(2, 2, 2)), 2, torch.device("cpu"))
