@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-def key(default: Any, help: str, *, choices: tuple[str, ...] = (), minimum: float | None = None, required: bool = False,
-        free: bool = False) -> Any:  # fmt: skip
+def key(default: Any, help: str, *, choices: tuple[str, ...] = (), minimum: float | None = None, maximum: float | None = None,
+        required: bool = False, free: bool = False) -> Any:  # fmt: skip
     """A field of a job's dataclass: its default, its help line and its limits.
 
     free: may change when a run is resumed (the number of threads, not the learning rate).
     required: must not be empty; the help says so.
     """
-    metadata = {"help": help, "choices": choices, "minimum": minimum, "required": required, "free": free}
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "required": required, "free": free}
     return field(default=default, metadata=metadata)
 
 
@@ -177,14 +177,15 @@ class PracticeConfig(JobConfig):
     parallel: int = key(20, "attempts made at once, in copies of the scene", minimum=1)
     horizon: int = key(0, "steps of one attempt (0: the scene's own: for each thing to change 25 on the tabletop and 65 at a desk, more for long tasks, or with online=true the environment's; evaluations have those of pretraining)", minimum=0)
     home: bool = key(True, "at a desk: after the steps of an attempt the arm goes back to where it begins, unless it holds something, so that outcomes show things (a script, by what the arm knows of itself, which is not practised)")
-    least_progress: float = key(-1.0, "leave out of what is practised the attempts whose outcome is not nearer to their goal than their start was, by this share of the way, in latents (negative: keep all)", minimum=-1)
+    least_progress: float = key(-1.0, "leave out of what is practised the attempts whose outcome is not nearer to their goal than their start was, by this share of the way, in latents (negative: keep all; 1: a goal reached exactly)", minimum=-1, maximum=1)
     idle: int = key(0, "leave out of what is practised the steps of which so many later the robot is where it was (0: none): who clones its own waiting waits ever longer. Needs a policy that reads where the robot is", minimum=0)
-    recall: float = key(0.0, "of the practised part of a batch, the share in which the policy as it was before says what to do for other goals of the scene, imagined ones and starts, so that what is not practised is not forgotten (agents that only clone)", minimum=0)
+    recall: float = key(0.0, "of the practised part of a batch, the share in which the policy as it was before says what to do for other goals of the scene, imagined ones and starts, so that what is not practised is not forgotten (agents that only clone)", minimum=0, maximum=1)
     updates_per_episode: int = key(-1, "gradient updates after each attempt (-1: 10, or with online=true one for each step)", minimum=-1)
     batch_size: int = key(256, "transitions in a batch", minimum=1)
     precision: str = key("32", "bf16: updates in mixed precision, faster where the processor has it", choices=("32", "bf16"))
-    practised_share: float = key(0.5, "share of a batch that was practised here; the rest is prior data (-1: as much as there is of each)", minimum=-1)
+    practised_share: float = key(0.5, "share of a batch that was practised here; the rest is prior data (-1: as much as there is of each)", minimum=-1, maximum=1)
     bc_weight: float = key(-1.0, "cloning weight of the agent while practising, where it has one (negative: leave it)")
+    average_rate: float = key(-1.0, "how fast the average of the policy's weights follows them while practising, where it has one (negative: leave it; 0: their plain mean): slower is steadier", minimum=-1, maximum=1)
     evaluate_every: int = key(5, "rounds of attempts between evaluations (0: only before and after)", minimum=0)
     evaluation_episodes: int = key(100, "attempts at true goals, judged by ground truth, before and after", minimum=1)
 

@@ -175,14 +175,10 @@ def checked(config: PracticeConfig) -> PracticeConfig:
             raise UserError(f"goals.reward.{name}={value}: practice goes on with the reward of pretraining, where it was {theirs[name]}. Pretrain with it, or leave it out.")
     if config.keep and not config.online:
         raise UserError("keep= adds practised episodes of numbers to a dataset: it needs online=true.")
-    if config.practised_share > 1 or -1 < config.practised_share < 0:
+    if -1 < config.practised_share < 0:
         raise UserError(f"practised_share={config.practised_share:g} must lie between 0 and 1, or be -1.")
-    if config.least_progress > 1:
-        raise UserError(f"least_progress={config.least_progress:g} must be at most 1, a goal reached exactly.")
-    if config.recall > 1:
-        raise UserError(f"recall={config.recall:g} is a share of what is practised: give a number between 0 and 1.")
-    if config.online and (config.least_progress >= 0 or config.idle or config.explorers or not config.noise or config.recall):
-        raise UserError("least_progress=, idle=, explorers=, noise= and recall= are of attempts in a scene: leave them out with online=true.")
+    if config.online and (config.least_progress >= 0 or config.idle or config.explorers or not config.noise or config.recall or config.average_rate >= 0):
+        raise UserError("least_progress=, idle=, explorers=, noise=, recall= and average_rate= are of attempts in a scene: leave them out with online=true.")
     if config.online and config.subgoals:
         raise UserError("subgoals= is for pictures: leave it out with online=true.")
     if config.subgoals and config.goal_source == "none":

@@ -204,6 +204,22 @@ def test_explorers_make_attempts_in_turn_with_the_policy(home, policy, capsys, m
     assert "does not see as" in said and f"model={home / 'model'}" in said
 
 
+def test_the_average_of_weights_follows_as_slowly_as_practice_is_told(home, policy, capsys):
+    words = ["episodes=2", "parallel=2", "horizon=2", "updates_per_episode=2", "evaluation_episodes=2", "evaluate_every=0", "goal_source=none", "threads=1"]
+    few = (f"data={home / 'data'}", f"model={home / 'model'}", "agent=bc", "agent.hidden=32", "batch_size=16", "threads=1", "updates=4")
+    stage("pretrain", home / "averaged", *few, "agent.average_rate=0.5")
+    stage("pretrain", home / "not-averaged", *few)
+    moved = {}
+    for rate in (-1.0, 0.25):
+        stage("practice", home / f"average-{rate}", f"policy={home / 'averaged'}", *words, f"average_rate={rate}")
+        before, after = (load_policy(str(home / run), torch.device("cpu")).agent.checkpoint() for run in ("averaged", f"average-{rate}"))
+        moved[rate] = {name: after[name] - before[name] for name in before}
+    assert all(torch.equal(moved[-1.0][name], moved[0.25][name]) for name in moved[0.25] if ".policy." in name)  # what is learned is the same
+    slow, fast = (sum(float(change.norm()) for name, change in moved[rate].items() if ".average." in name) for rate in (0.25, -1.0))
+    assert 0 < slow < 0.8 * fast
+    assert "agent.average_rate=0.005" in refusal(capsys, "practice", f"policy={home / 'not-averaged'}", *words, "average_rate=0.1", f"run={home / 'none'}")
+
+
 def test_plan_evaluate_and_report_run_on_a_practised_policy(home, policy):
     if not (home / "practice" / "result.json").is_file():
         stage("practice", home / "practice", *practice_words(home))

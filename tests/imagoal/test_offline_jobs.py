@@ -128,10 +128,10 @@ def test_refusals(data, policy, tmp_path, capsys):
     assert "it needs online=true" in says("practice", f"policy={policy}", "keep=x")
     assert "is there already and is no Minari dataset" in says("practice", f"policy={policy}", "online=true", f"keep={policy}")
     assert "of numbers, not of pictures; go on with it by" in says("practice", f"policy={policy}", "episodes=20")
-    assert "practised_share=2 must lie between 0 and 1" in says("practice", f"policy={policy}", "online=true", "practised_share=2")
-    assert "recall=1.5 is a share" in says("practice", f"policy={policy}", "recall=1.5")
-    assert "recall= are of attempts in a scene" in says("practice", f"policy={policy}", "online=true", "recall=0.5")
-    for words in ("explorers=[x]", "noise=false"):
+    assert "practised_share=-0.5 must lie between 0 and 1" in says("practice", f"policy={policy}", "online=true", "practised_share=-0.5")
+    for name in ("practised_share", "recall", "least_progress", "average_rate"):
+        assert f"{name}=1.5: must be at most 1" in says("practice", f"policy={policy}", f"{name}=1.5")
+    for words in ("explorers=[x]", "noise=false", "recall=0.5", "average_rate=0.1"):
         assert "are of attempts in a scene: leave them out with online=true" in says("practice", f"policy={policy}", "online=true", words)
     rows, none = np.zeros((3, 3), np.float32), np.zeros((3, 0), np.float32)
     episode = Episode(rows, none, none[0], np.zeros((2, 1), np.float32), np.array([0, np.nan], np.float32), False)
