@@ -1,8 +1,9 @@
 """VAL at the desk (thesis ch. 9, figs. 44 and 48): practice in a held-out scene at goals from the affordance prior, beside goals from other models, from what was seen,
-true ones, and no practice; how good imagined goals are; less prior data; practice again in a second scene; and what policies of few demonstrations, which see as the others
-do, gain from policies of other seeds that make attempts in turn with them.
+true ones, and no practice; CC-RIG, the earlier system; how good imagined goals are; more and less prior data; and practice again in a second scene.
 
-Seed s has its own data and networks, and practises in the s-th held-out scene that has everything. All comparisons share data, latent model and pretrained policy.
+Seed s has its own data and networks, and practises in the s-th held-out scene that has everything. The comparisons of goals share data, latent model, pretrained policy
+and explorers: policies of few demonstrations, which leave room for practice and see through the model of all trajectories; explorers differ in their seed only. CC-RIG has
+the same demonstrations and agent, but sees, is rewarded and imagines by its CC-VAE. Policies of more and less prior data see through models of just that, and explore alone.
 """
 
 from pathlib import Path
@@ -19,19 +20,21 @@ from imagoal.config import ExperimentConfig
 from imagoal.evaluation import evaluate
 from imagoal.judging import sampled
 from imagoal.loading import load_model, load_policy, load_prior, pick_device
+from imagoal.run import read_metrics
 from imagoal.stages import Stage, remembered, stages
 
 EYES = ("vision=vqvae_small", "vision.grid=12", "vision.stem=2", "vision.code_dim=5", "vision.foreground_weight=2", "vision.local=true", "vision.prior.copy=true", "vision.prior.attention=2")
 GOAL_MODELS = {"vae_goals": "vae", "ccvae_goals": "ccvae", "bigan_goals": "bigan", "cbigan_goals": "cbigan"}  # variant -> vision
 SOURCES = {"val": "affordance", **dict.fromkeys(GOAL_MODELS, "model"), "replay_goals": "replay", "oracle_goals": "oracle", "no_practice": "none"}
-EPISODES, SCENES = 450, 150  # few, so that there is room for practice to help (docs/desk.md)
-LESS = {"val_quarter": 4, "val_half": 2}  # variant -> the share of the prior data that it has is one in so many
+EARLIER = "ccrig"  # the variant
+EPISODES, SCENES = 450, 150
+SIZES = {"val_quarter": 4, "val_half": 2, "val_whole": 1}  # variant -> the share of the prior data that it has is one in so many
 FEW, EXPLORERS = 150, (11, 12, 13)  # demonstrations, one of a scene; seeds of the policies that explore
-EXPLORED = {"explored_val": "affordance", "explored_oracle_goals": "oracle", "few_no_practice": "none"}  # variant -> goals
+PARALLEL, JUDGED_EVERY = 40, 5  # attempts at once; rounds of them after which practice from each size is judged, too
 SAMPLED = 32  # imagined goals of each judged scene
 JUDGED = 8  # held-out scenes in which imagined goals are judged
 PROBE_SCENES, PROBE_STEPS = 1000, 3000  # the judge's own, and the same for all seeds
-BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in (*SOURCES, *LESS, *EXPLORED) for when in ("before", "after")]
+BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in (*SOURCES, EARLIER, *SIZES) for when in ("before", "after")]
 BARS += [("val", f"{task}.success_{when}", f"VAL, {task.replace('_', ' ')}: {when}") for task in TASKS for when in ("before", "after")]
 
 
@@ -43,14 +46,16 @@ class Jobs:
         self.folder, (self.here, self.there) = folder, scenes[seed : seed + 2]
         self.common = [f"experiment={config.name}", f"seed={seed}", f"device={config.device}"]
         self.judged = f"evaluation_episodes={config.episodes}"
-        self.shares = {"": 1, **{f"-{variant}": part for variant, part in LESS.items()}}
+        team = ",".join(str(self.named("policy", f"-few-{k}")) for k in EXPLORERS)
+        self.explored = [f"explorers=[{team}]", "noise=false"]  # all do what they find best: they differ
+        self.shares = {"" if part == 1 else f"-{variant}": part for variant, part in SIZES.items()}
 
     def named(self, kind: str, ending: str = "") -> Path:
         """The folder of a stage: of the comparison itself, or with the ending -VARIANT of one variant."""
         return self.folder / f"{kind}{ending}"
 
     def collect(self) -> list[Stage]:
-        """Prior data, whole and less."""
+        """Prior data, less and whole, and the few."""
         parts = {e: (EPISODES // part, SCENES // part) for e, part in self.shares.items()} | {"-few": (FEW, FEW)}
         return [("collect", self.named("data", e), [*self.common, f"episodes={episodes}", f"scenes={scenes}", "workers=1"]) for e, (episodes, scenes) in parts.items()]
 
@@ -60,31 +65,30 @@ class Jobs:
         return eyes + [("train", self.named("model", f"-{variant}"), [f"data={self.named('data')}", f"vision={vision}", *self.common]) for variant, vision in GOAL_MODELS.items()]
 
     def pretrain(self) -> list[Stage]:
-        """A policy of each; and those of few demonstrations through the model of all: the one that learns, and its explorers."""
+        """A policy of each; and those of few demonstrations through the model of all: the one that learns, its explorers, and CC-RIG's."""
         out: list[Stage] = [("pretrain", self.named("policy", e), [f"data={self.named('data', e)}", f"model={self.named('model', e)}", *self.common]) for e in self.shares]
         few = [f"data={self.named('data', '-few')}", f"model={self.named('model')}", *self.common]
-        return [*out, ("pretrain", self.named("policy", "-few"), few), *(("pretrain", self.named("policy", f"-few-{k}"), [*few, f"seed={k}"]) for k in EXPLORERS)]
+        out += [("pretrain", self.named("policy", "-few"), few), *(("pretrain", self.named("policy", f"-few-{k}"), [*few, f"seed={k}"]) for k in EXPLORERS)]
+        return [*out, ("pretrain", self.named("policy", f"-{EARLIER}"), [few[0], f"model={self.named('model', '-ccvae_goals')}", *self.common, "agent.encoder=mlp"])]  # its latents are flat
 
     def practice(self) -> list[Stage]:
-        """In the order of SOURCES, LESS and EXPLORED."""
-        jobs = [self._practice(variant, self.named("policy"), self.here, source) for variant, source in SOURCES.items()]
-        jobs += [self._practice(variant, self.named("policy", f"-{variant}"), self.here) for variant in LESS]
-        return jobs + [self._explored(variant, source) for variant, source in EXPLORED.items()]
-
-    def _explored(self, variant: str, source: str) -> Stage:
-        """More attempts than the others', and what they do best: their makers differ. True goals show everything that can be done, so that nothing needs to be recalled."""
-        team = ",".join(str(self.named("policy", f"-few-{k}")) for k in EXPLORERS)
-        job, folder, words = self._practice(variant, self.named("policy", "-few"), self.here, source)
-        recall = 0.0 if source == "oracle" else 0.3
-        return job, folder, [*words, "episodes=600", "updates_per_episode=5", "noise=false", "least_progress=0.25", f"recall={recall}", f"explorers=[{team}]"]
+        """In the order of SOURCES, EARLIER and SIZES."""
+        few, curve = self.named("policy", "-few"), [f"evaluate_every={JUDGED_EVERY}"]
+        jobs = [self._practice(variant, few, self.here, source, self._imagined_by(variant, source) + self.explored) for variant, source in SOURCES.items()]
+        jobs += [self._practice(EARLIER, self.named("policy", f"-{EARLIER}"), self.here, "model", self._imagined_by("ccvae_goals", "model"))]
+        endings = zip(SIZES, self.shares, strict=True)
+        return jobs + [self._practice(variant, self.named("policy", ending), self.here, "affordance", curve) for variant, ending in endings]
 
     def again(self) -> list[Stage]:
         """What VAL has practised goes on in a second scene."""
-        return [self._practice("again", self.named("practice-val"), self.there)]
+        return [self._practice("again", self.named("practice-val"), self.there, "affordance", self.explored)]
 
-    def _practice(self, variant: str, policy: Path, scene: str, source: str = "affordance") -> Stage:
-        more = [f"goal_model={self.named('model', f'-{variant}')}"] if source == "model" else []
-        return "practice", self.named(f"practice-{variant}"), [f"policy={policy}", f"scene={scene}", f"goal_source={source}", *more, *self.common, self.judged]
+    def _imagined_by(self, variant: str, source: str) -> list[str]:
+        return [f"goal_model={self.named('model', f'-{variant}')}"] if source == "model" else []
+
+    def _practice(self, variant: str, policy: Path, scene: str, source: str, more: list[str]) -> Stage:
+        words = [f"policy={policy}", f"scene={scene}", f"goal_source={source}", f"parallel={PARALLEL}", *self.common, self.judged]
+        return "practice", self.named(f"practice-{variant}"), words + more
 
 
 def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dict[str, float]]:
@@ -92,9 +96,11 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
     jobs = Jobs(config, folder, seed)
     for prepared in (jobs.collect(), jobs.train(), jobs.pretrain()):
         stages(prepared, config.workers)
-    found = dict(zip((*SOURCES, *LESS, *EXPLORED), stages(jobs.practice(), config.workers), strict=True))
+    found = dict(zip((*SOURCES, EARLIER, *SIZES), stages(jobs.practice(), config.workers), strict=True))
     again = stages(jobs.again(), config.workers)[0]
     out = {variant: numbers(result) for variant, result in found.items()}
+    for variant in SIZES:
+        out[variant] |= curve(folder / f"practice-{variant}")
     kept = remembered(folder / "first_scene.json", lambda: judged_in(folder / "practice-again", jobs.here, config))
     out["second_scene"] = numbers(again) | {"first_scene.success_after_first": float(found["val"]["success_after"]), "first_scene.success_after_second": kept}
     for variant, quality in remembered(folder / "affordances.json", lambda: goal_numbers(affordances(folder, seed, config))).items():
@@ -114,6 +120,13 @@ def numbers(result: dict[str, Any]) -> dict[str, float]:
     """Success before and after, of all and of each task, and what it cost."""
     kept = {k: float(v) for k, v in result.items() if "success" in k and not k.endswith("ci95")}
     return kept | {"lost": float(result["lost"]), "seconds": float(result["seconds"])}
+
+
+def curve(run: Path) -> dict[str, float]:
+    """Success after so many attempts, as `success_after_ATTEMPTS`, where a practice run was judged on its way."""
+    metrics = read_metrics(run)
+    judged = [(step, success) for step, success in zip(metrics["step"], metrics["success"], strict=True) if step and success is not None]
+    return {f"success_after_{step:.0f}": success for step, success in judged[:-1]}  # the last one is `success_after`
 
 
 def judged_in(run: Path, scene: str, config: ExperimentConfig) -> float:

@@ -1,5 +1,6 @@
 """The comparison VAL at the desk: what every run is told is understood, and the numbers go where they belong."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
 
     monkeypatch.setattr(val, "stages", pretend)
     monkeypatch.setattr(val, "judged_in", lambda run, scene, config: 0.45)
+    monkeypatch.setattr(val, "curve", lambda run: {"success_after_200": 0.4} if run.name == "practice-val_half" else {})
     monkeypatch.setattr(val, "affordances", lambda folder, seed, config: {"val": Affordances(0.9, 0.7, 2.0, {"drawer": 0.4}), "true_goals": Affordances(1.0, 0.9, 3.0, {})})
     found = val.one_seed(ExperimentConfig(name="val", device="cpu"), tmp_path, 0)
     assert found["val"]["success_after"] == 0.5 and found["no_practice"]["success_after"] == 0.3 and "success_after_ci95" not in found["val"]
@@ -39,11 +41,26 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
     assert seen["data-val_quarter"].episodes == val.EPISODES // 4 == 112 and seen["policy-val_half"].data.endswith("data-val_half")
     assert seen["practice-bigan_goals"].goal_source == "model" and seen["practice-bigan_goals"].goal_model.endswith("model-bigan_goals")
     assert seen["practice-again"].policy.endswith("practice-val") and seen["practice-again"].scene != seen["practice-val"].scene
-    assert set(found) >= {*val.SOURCES, *val.LESS, *val.EXPLORED}
-    explored, few = seen["practice-explored_oracle_goals"], seen["policy-few-12"]
-    assert [Path(run).name for run in explored.explorers] == [f"policy-few-{k}" for k in (11, 12, 13)] and not explored.noise and explored.recall == 0
-    assert explored.policy.endswith("policy-few") and seen["practice-explored_val"].recall == 0.3 and seen["data-few"].episodes == seen["data-few"].scenes == 150
+    assert set(found) >= {*val.SOURCES, val.EARLIER, *val.SIZES} and found["val_half"]["success_after_200"] == 0.4
+    explored, few = seen["practice-oracle_goals"], seen["policy-few-12"]
+    for source in (*val.SOURCES, "again"):  # all with the same team; sources differ in their goals only
+        practice = seen[f"practice-{source}"]
+        assert [Path(run).name for run in practice.explorers] == [f"policy-few-{k}" for k in (11, 12, 13)] and not practice.noise
+        told = {f.name: getattr(practice, f.name) for f in fields(practice) if f.name not in ("run", "goal_source", "goal_model", "policy", "scene")}
+        assert told == {name: getattr(explored, name) for name in told}
+    assert explored.policy.endswith("policy-few") and seen["data-few"].episodes == seen["data-few"].scenes == 150
     assert few.seed == 12 and few.data.endswith("data-few") and Path(few.model).name == "model"
+    sizes = [seen[f"practice-{variant}"] for variant in val.SIZES]
+    assert [Path(practice.policy).name for practice in sizes] == ["policy-val_quarter", "policy-val_half", "policy"]
+    assert all(not practice.explorers and practice.noise and practice.evaluate_every * practice.parallel == 200 for practice in sizes)
+    earlier, sees = seen["practice-ccrig"], seen["policy-ccrig"]
+    assert Path(sees.model).name == Path(earlier.goal_model).name == "model-ccvae_goals" and sees.data.endswith("data-few") and sees.agent.encoder == "mlp"
+    assert Path(earlier.policy).name == "policy-ccrig" and earlier.goal_source == "model" and not earlier.explorers
     monkeypatch.setattr(val, "affordances", None)
     monkeypatch.setattr(val, "judged_in", None)
     assert val.one_seed(ExperimentConfig(name="val", device="cpu"), tmp_path, 0) == found  # what was found beside the stages is not found twice
+
+
+def test_curves_are_read_where_practice_was_judged(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,reached,success\n0,,0.25\n40,0.1,\n200,0.2,0.4\n400,0.2,0.45\n600,,0.5\n")
+    assert val.curve(tmp_path) == {"success_after_200": 0.4, "success_after_400": 0.45}  # before and after are the result's
