@@ -2,15 +2,13 @@
 
 Seconds per plan of 1 and of 16 problems in float32, in float32 with TF32 products and in bf16; as it is (`eager`), with the fastest convolutions looked for
 (`tuned`), and these captured in a CUDA graph (`graph`). A round's number is a median over calls, and the ways take turns within a round. Written in the form of the experiments'
-result files, a round standing where they have a seed. Beside the times: what the GPU finds with the CPU's noise, the peak of memory, and the kernels that took longest. Needs torch, einops and jaxtyping only.
+result files, a round standing where they have a seed. Beside the times: what the GPU finds with the CPU's noise, the peak of memory, and the kernels that took longest.
 """
 
 import argparse
 import json
-import math
 import platform
 import statistics
-import subprocess
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,12 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.bench import summary
+from imagoal.jobs.experiment import commit
 from planning.generator import SubgoalCVAE, SubgoalCVAEConfig
 from planning.levels import draw_levels, plan_levels, search_levels
 from planning.planner import Noise, Plan, PlannerConfig, SubgoalPlanner
 
 LATENT, SAMPLES = 720, 1024
-ROUNDS, T95 = 3, 4.303  # Student's t of three rounds, two-sided 95%
+ROUNDS = 3
 CALLS = {1: 20, 16: 7}  # in a round, so that there are at least 20 of each
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -138,14 +138,6 @@ def settle(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def summary(per_round: list[float], unit: str = "s") -> dict[str, Any]:
-    """An entry of a result file."""
-    mean = statistics.fmean(per_round)
-    half = T95 * statistics.stdev(per_round) / math.sqrt(len(per_round)) if len(per_round) == ROUNDS else 0.0
-    digits = [float(f"{x:.5g}") for x in (*per_round, mean, max(0.0, mean - half), mean + half)]
-    return {"unit": unit, "per_seed": digits[:-3], "mean": digits[-3], "ci95": digits[-2:]}
-
-
 @torch.no_grad()
 def agreement(networks: PaperNetworks, device: torch.device, samples: int) -> dict[str, dict[str, float]]:
     """Precision -> how far costs, subgoals and the first costs of all candidates are from the CPU's in float32, with the same noise; relative, but for subgoals, whose share that is alike is told."""
@@ -248,7 +240,7 @@ def main(arguments: list[str] | None = None) -> int:
                 allow(precision)
                 per_round.setdefault(variant, []).append(seconds(call, 1 if options.quick else calls, device) / problems)
         for variant, numbers in per_round.items():
-            variants.setdefault(variant, {})[f"gpu_plan.seconds_per_plan.problems_{problems}"] = summary(numbers)
+            variants.setdefault(variant, {})[f"gpu_plan.seconds_per_plan.problems_{problems}"] = summary({"unit": "s", "per_seed": numbers})
             print(f"{variant:12} {problems:3} problems: {1e3 * statistics.fmean(numbers):9.2f} ms per plan", flush=True)
         if device.type == "cuda":
             details[f"peak_gib.problems_{problems}"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
@@ -263,14 +255,6 @@ def main(arguments: list[str] | None = None) -> int:
     print(json.dumps({k: v for k, v in details.items() if not k.startswith("kernels")} | {"errors": errors}, indent=1))
     write()
     return 0
-
-
-def commit() -> str:
-    """Of the working tree, where git knows it."""
-    try:
-        return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 if __name__ == "__main__":

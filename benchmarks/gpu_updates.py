@@ -6,12 +6,13 @@
     graph_alone   updating as a graph on a batch that is there
     graph_whole   drawing and updating as one graph
 
-FILE has the form of the experiments' result files, a way in a precision being a variant and the median of five stretches the only "seed"; `details` holds what went
-wrong, as text. It is written after every number. `difference` is the largest of any parameter between 50
+FILE has the form of the experiments' result files, a way in a precision being a variant and a round, of which a number is the median of five stretches, a "seed"; the ways
+take turns within a round. `details` holds what went wrong, as text. It is written after every number. `difference` is the largest of any parameter between 50
 updates by graphs and 50 eager ones on the same batches. `--device cpu --quick` tries everything but the graphs.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import time
@@ -24,6 +25,7 @@ from typing import Any
 import torch
 
 from agents.graphed import WARM_UP, GraphedUpdate, record, recordable, uncounted
+from benchmarks.bench import summary
 from benchmarks.peers import SIZES, our_agent, our_sampler
 from imagoal.disk import write_atomic
 from imagoal.jobs.experiment import commit
@@ -35,36 +37,32 @@ CHECKED = 50  # updates that are compared
 
 
 class Results:
-    """Numbers by name, on disk after each."""
+    """Numbers by name, one of each round, on disk after each; `details` as text."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.values, self.began = path, dict[str, Any](), time.time()
+    def __init__(self, path: Path, machine: str) -> None:
+        self.path, self.machine, self.values, self.details, self.began = path, machine, dict[str, list[float]](), dict[str, str](), time.time()
 
-    def add(self, name: str, measure: Callable[[], Any]) -> None:
+    def add(self, name: str, measure: Callable[[], float]) -> None:
         """Measure, and keep what it says; or why it could not."""
         try:
-            self.values[name] = measure()
+            found = measure()
+            self.values.setdefault(name, []).append(found)
+            print(f"{name}: {found}", flush=True)
         except Exception as error:  # the others are still worth having
             traceback.print_exc()
-            self.values[name] = f"{type(error).__name__}: {error}"
-        print(f"{name}: {self.values[name]}", flush=True)
-        write_atomic(self.path, (json.dumps(as_result(self.values, commit(), time.time() - self.began), indent=1) + "\n").encode())
+            self.details[name] = f"{type(error).__name__}: {error}"
+        write_atomic(self.path, (json.dumps(self.as_result(commit()), indent=1) + "\n").encode())
 
-
-def as_result(values: dict[str, Any], commit: str, seconds: float) -> dict[str, Any]:
-    """Numbers by name, gpu.AGENT.WAY.WHAT.batch_SIZE.PRECISION, in design.md's form."""
-    variants: dict[str, dict[str, Any]] = {}
-    details = {name: value for name, value in values.items() if not isinstance(value, float)}
-    for name, value in values.items():
-        if name not in details:
+    def as_result(self, commit: str) -> dict[str, Any]:
+        """Numbers by name, gpu.AGENT.WAY.WHAT.batch_SIZE.PRECISION, in design.md's form."""
+        variants: dict[str, dict[str, Any]] = {}
+        for name, rounds in self.values.items():
             _, agent, way, what, size, precision = name.split(".")
-            unit = "updates/s" if what == "updates_per_s" else ""
-            variants.setdefault(f"{way}.{precision}", {})[f"gpu.{agent}.{what}.{size}"] = {"unit": unit, "per_seed": [value], "mean": value, "ci95": None}
-    machine = f"{details.pop('machine', 'unknown')}, torch {details.pop('torch', 'unknown')}"
-    return {
-        "experiment": "gpu_updates", "command": "python -m benchmarks.gpu_updates", "commit": commit, "machine": machine, "seeds": [0],
-        "wall_clock_s": round(seconds, 1), "variants": variants, "details": details,
-    }  # fmt: skip
+            variants.setdefault(f"{way}.{precision}", {})[f"gpu.{agent}.{what}.{size}"] = summary({"unit": "updates/s" if what == "updates_per_s" else "", "per_seed": rounds})
+        return {
+            "experiment": "gpu_updates", "command": "python -m benchmarks.gpu_updates", "commit": commit, "machine": self.machine, "seeds": list(range(max(map(len, self.values.values()), default=0))),
+            "wall_clock_s": round(time.time() - self.began, 1), "variants": variants, "details": self.details,
+        }  # fmt: skip
 
 
 class Case:
@@ -177,19 +175,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
-    device, seconds, results = args.device, 0.05 if args.quick else 1.0, Results(args.out)
-    results.add("machine", lambda: torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads")
-    results.add("torch", lambda: torch.__version__)
+    device, seconds = args.device, 0.05 if args.quick else 0.6
+    machine = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    results = Results(args.out, f"{machine}, torch {torch.__version__}")
     cases = [(name, size, precision) for name in AGENTS for size in (SIZES[:1] if args.quick else SIZES) for precision in PRECISIONS]
-    for way, make in WAYS.items():  # all eager ones first: a recording that fails can break what follows it in the same process
+    for i, (way, make) in itertools.product(range(args.rounds), WAYS.items()):  # eager ones first: a recording that fails can break what follows it in the same process
         if device == "cpu" and way.startswith("graph"):
             continue
         for name, size, precision in cases:
             case = partial(Case, name, size, precision, device)
             results.add(f"gpu.{name}.{way}.updates_per_s.batch_{size}.{precision}", partial(measured, make, case, seconds))
-            if way == "graph":
+            if way == "graph" and i == 0:
                 results.add(f"gpu.{name}.graph.difference.batch_{size}.{precision}", partial(differing, case))
 
 

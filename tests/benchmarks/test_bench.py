@@ -56,8 +56,8 @@ def test_updates_on_a_gpu_are_measured_one_by_one(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(gpu_updates, "AGENTS", ("iql",))
     monkeypatch.setattr(gpu_updates, "rate", lambda step, seconds, device: (step(), 1.0)[1])
     monkeypatch.setattr(gpu_updates.Case, "alone", lambda case, update: 1 / 0)
-    monkeypatch.setattr("sys.argv", ["gpu_updates", "--out", str(tmp_path / "out.json"), "--device", "cpu", "--quick"])
+    monkeypatch.setattr("sys.argv", ["gpu_updates", "--out", str(tmp_path / "out.json"), "--device", "cpu", "--quick", "--rounds", "2"])
     gpu_updates.main()
     found = json.loads((tmp_path / "out.json").read_text())
-    assert found["variants"]["eager.bf16"]["gpu.iql.updates_per_s.batch_256"]["mean"] == 1.0 and set(found["variants"]) == {"eager.32", "eager.bf16"}
+    assert found["variants"]["eager.bf16"]["gpu.iql.updates_per_s.batch_256"]["per_seed"] == [1.0, 1.0] and found["seeds"] == [0, 1] and set(found["variants"]) == {"eager.32", "eager.bf16"}
     assert found["details"]["gpu.iql.eager_alone.updates_per_s.batch_256.32"] == "ZeroDivisionError: division by zero" and set(found) >= set(NEEDED)

@@ -30,7 +30,3 @@ def test_a_way_that_fails_is_written_down(monkeypatch):
     errors: dict[str, str] = {}
     assert gpu_plan.ways(gpu_plan.PaperNetworks(), torch.device("cpu"), 1, 2, errors) == {}
     assert errors["bf16.eager.problems_1"] == "RuntimeError: no such kernel"
-
-
-def test_summary_of_rounds():
-    assert gpu_plan.summary([1.0, 2.0, 3.0]) == {"unit": "s", "per_seed": [1.0, 2.0, 3.0], "mean": 2.0, "ci95": [0.0, 4.4843]}
