@@ -7,7 +7,9 @@ first, so that a resumed run needs no other key.
 
 import dataclasses
 import importlib
+import json
 import os
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -243,6 +245,35 @@ def to_plain(config: JobConfig) -> dict[str, Any]:
         if group and node is not None:
             values[field.name] = {"name": name_of(group, node), **values[field.name]}
     return values
+
+
+def command(job: str, config: JobConfig) -> str:
+    """What to type for the same again: the choices of groups, and the keys whose values are others than without them. Where a run was kept and on what it was
+    computed are left out."""
+    spec, values = JOBS[job], to_plain(config)
+    needed = [f"{f.name}={typed(values[f.name])}" for f in dataclasses.fields(config) if f.metadata.get("required")]
+    plainest = to_plain(load(job, [*needed, "run=-"]))
+    chosen = [f"{name}={values[name]['name']}" for name in spec.groups if (values[name] or {}).get("name") != (plainest[name] or {}).get("name")]
+    without = dict(leaves("", to_plain(load(job, [*needed, *chosen, "run=-"]))))
+    free = {f.name for f in dataclasses.fields(config) if f.metadata.get("free")}
+    told = [f"{name}={typed(value)}" for name, value in leaves("", values) if name.split(".")[0] not in free and without.get(name) != value]
+    return shlex.join(["imagoal", job, *needed, *chosen, *told])
+
+
+def leaves(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) pairs of nested blocks."""
+    if not isinstance(node, dict):
+        yield prefix, node
+        return
+    for name, value in node.items():
+        yield from leaves(f"{prefix}.{name}" if prefix else str(name), value)
+
+
+def typed(value: Any) -> str:
+    """A plain value as it is typed behind `key=`."""
+    if isinstance(value, list):
+        return f"[{','.join(typed(v) for v in value)}]"
+    return json.dumps(value) if isinstance(value, bool | int | float) or value is None else str(value)
 
 
 def require(config: JobConfig, job: str, help_line: str) -> None:

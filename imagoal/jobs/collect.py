@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from envs.collect import Plan, WorkerDied, collect, outcomes, policy_name
 from envs.columns import Columns
 from envs.families import FAMILIES
+from imagoal.compose import command
 from imagoal.config import CollectConfig
 from imagoal.errors import UserError, explained
 from imagoal.films import save_film, thin
@@ -139,7 +140,7 @@ def report(
         for e in indices:
             scene = f"{config.split}/{int(columns.scene[e])}"
             page.strip(thin(film_of(columns, e), 11), caption=f"Scene `{scene}`.", upscale=1.5)
-    page.section("The command").command(command(config))
+    page.section("The command").command(command("collect", config))
     return page
 
 
@@ -155,14 +156,3 @@ def cell(count: tuple[int, int] | None) -> str:
         return "\u2013"
     low, high = success_interval(*count)
     return f"{100 * count[0] / count[1]:.0f}% ({100 * low:.0f} to {100 * high:.0f}) of {count[1]}"
-
-
-def command(config: CollectConfig) -> str:
-    """The words that collect the same again."""
-    env = config.env
-    values = {"kinds": ",".join(env.kinds), "yaw": str(env.yaw).lower()}
-    own = "".join(f" env.{name}={values[name]}" for name in FAMILIES[env.family].own)
-    return (
-        f"imagoal collect episodes={config.episodes} scenes={config.scenes} split={config.split} horizon={config.horizon} linger={config.linger} elsewhere={config.elsewhere} "
-        f"expert_share={config.expert_share} env={env.family} env.image_size={env.image_size}{own} seed={config.seed}"
-    )

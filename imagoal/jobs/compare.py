@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from imagoal.compose import command
 from imagoal.compose import load as compose
 from imagoal.config import CompareConfig, TrainConfig
 from imagoal.errors import UserError
@@ -72,7 +73,7 @@ def main(config: CompareConfig) -> None:
                 grid += scene_columns(c.model, c.pictures, episodes, config.seed, draws=2)[1:]
                 labels += [c.name, ""]
         page.section("Imagined", "Under the first picture of each trajectory, two samples of each model.").grid(grid, row_labels=labels)
-    page.section("The command").command(f"imagoal compare {' '.join(config.runs)}")
+    page.section("The command").command(command("compare", config))
     page.save(run.path / "report.html")
     (run.path / "comparison.json").write_text(json.dumps(table, indent=1) + "\n")
     say(header, rows)

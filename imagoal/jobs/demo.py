@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from imagoal.compose import command
 from imagoal.config import DemoConfig
 from imagoal.report import Report
 from imagoal.run import RunFolder, read_config
@@ -67,6 +68,6 @@ def report(config: DemoConfig, run: RunFolder, results: dict[str, dict[str, Any]
     page.table(times(results), ["stage", "seconds"], "Wall clock of this session; 0 for stages done in an earlier one.")
     for name in PAGES:
         page.embed(run.path / name / "report.html")
-    page.section("The command").command(f"imagoal demo seed={config.seed} scene={config.scene} episodes={config.episodes}")
+    page.section("The command").command(command("demo", config))
     return page
 

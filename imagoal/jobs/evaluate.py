@@ -7,6 +7,7 @@ import numpy as np
 
 from envs.families import FAMILIES
 from imagoal import offline
+from imagoal.compose import command
 from imagoal.config import EvaluateConfig
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import evaluate
@@ -49,7 +50,7 @@ def main(config: EvaluateConfig) -> None:
     page.section("Attempts", "Left to right: the start, the goal, the attempt.")
     rows = [strip_of(judged.rollouts[0], i, judged.goals[i]) for i in range(min(8, config.episodes))]
     page.grid(rows, row_labels=["reached" if s else "missed" for s in judged.success[: len(rows)]])
-    page.section("The command").command(f"imagoal evaluate policy={config.policy} scene={config.scene} episodes={config.episodes}")
+    page.section("The command").command(command("evaluate", config))
     page.save(run.path / "report.html")
     print(f"success {judged.rate:.3f} (95% interval {low:.3f} to {high:.3f}, {config.episodes} episodes)")
     for name, counts in judged.by_task.items():
@@ -75,7 +76,7 @@ def evaluate_numbers(config: EvaluateConfig, run: RunFolder) -> dict[str, Any]:
             line += f", success {out[f'success{suffix}']:.3f} ({low:.3f} to {high:.3f})"
             page.numbers([(f"Success, {said}", f"{100 * out[f'success{suffix}']:.0f}%", f"95% interval {100 * low:.0f} to {100 * high:.0f}%")])
         print(f"{said}: {line}, {config.episodes} episodes")
-    page.section("The command").command(f"imagoal evaluate policy={config.policy} episodes={config.episodes}")
+    page.section("The command").command(command("evaluate", config))
     page.save(run.path / "report.html")
     return out
 
@@ -108,6 +109,6 @@ def evaluate_rig(config: EvaluateConfig, run: RunFolder) -> dict[str, Any]:
     page.section("Attempts", "Left to right: the start, the goal, the attempt.")
     shown = min(8, config.episodes)
     page.grid([strip_of(rollout, i, goals[i]) for i in range(shown)], row_labels=labels[:shown])
-    page.section("The command").command(f"imagoal evaluate policy={config.policy} goal={config.goal} episodes={config.episodes}")
+    page.section("The command").command(command("evaluate", config))
     page.save(run.path / "report.html")
     return numbers

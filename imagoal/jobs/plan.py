@@ -10,6 +10,7 @@ from torch import Tensor
 
 from envs.columns import Columns
 from envs.families import FAMILIES, open_scene
+from imagoal.compose import command
 from imagoal.config import PlanConfig
 from imagoal.disk import write_atomic
 from imagoal.errors import UserError, explained
@@ -209,6 +210,5 @@ def report(
             rows.append(list(rollout.images[i][picks]))
             labels.append(f"{name}: {'reached' if success[i] else 'missed'}" if not config.goal else name)
         page.grid(rows, row_labels=labels)
-    where = f"start={config.start} goal={config.goal}" if config.start else f"scene={config.scene} episodes={config.episodes} " + (f"task={config.task}" if config.task else f"changes={config.changes}")
-    page.section("The command").command(f"imagoal plan policy={config.policy} {where} seed={config.seed}")
+    page.section("The command").command(command("plan", config))
     return page

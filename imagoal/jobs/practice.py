@@ -19,7 +19,7 @@ from goals.relabel import HindsightSampler, MixedSampler
 from goals.replay import Replay
 from goals.rewards import ChangedCellsReward, SparseReward
 from imagoal import online
-from imagoal.compose import own
+from imagoal.compose import command, own
 from imagoal.config import PracticeConfig
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import Evaluation, evaluate, seeded
@@ -369,8 +369,7 @@ def report(
         page.section("True goals after practice", "Goals the policy was judged at. Left to right: the start, the goal, the attempt.")
         rows = [strip_of(after.rollouts[0], i, after.goals[i]) for i in range(min(SHOWN, len(after.goals)))]
         page.grid(rows, row_labels=["reached" if s else "missed" for s in after.success[: len(rows)]])
-    source = f"goal_source={config.goal_source}" + "".join(f" {name}={value}" for name in ("goal_model", "task", "subgoals") if (value := getattr(config, name)))
-    page.section("The command").command(f"imagoal practice policy={config.policy} scene={config.scene} {source} episodes={config.episodes} seed={config.seed}")
+    page.section("The command").command(command("practice", config))
     return page
 
 

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import torch
 
+from imagoal.compose import command
 from imagoal.config import SubgoalsConfig
 from imagoal.evaluation import seeded
 from imagoal.figures import metric_chart
@@ -58,5 +59,5 @@ def report(config: SubgoalsConfig, run: RunFolder, made: Imagination, images: np
     for name in [n for n in metrics if n.endswith((".reconstruction", ".kl"))]:
         if figure := metric_chart(metrics, {name: ""}, name.replace("_", " "), "step"):
             page.figure(figure)
-    page.section("The command").command(f"imagoal subgoals policy={config.policy} planner.method={config.planner.method} steps={config.steps} seed={config.seed}")
+    page.section("The command").command(command("subgoals", config))
     return page

@@ -1,12 +1,14 @@
 """From command-line words to a job's dataclass."""
 
+import dataclasses
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 
 from imagoal import compose
-from imagoal.compose import GROUPS, import_name, load, name_of, options, to_plain
+from imagoal.compose import GROUPS, command, import_name, load, name_of, options, to_plain
 from imagoal.config import JOBS, EnvConfig
 from imagoal.errors import UserError
 
@@ -119,3 +121,21 @@ def test_agents_registry_and_groups_agree() -> None:
     from agents.registry import AGENTS
 
     assert {name: config for name, (_, config) in AGENTS.items()} == {n: import_name(o) for n, o in GROUPS["agent"].items()}
+
+
+@pytest.mark.parametrize("words", [shlex.split(example, comments=True)[1:] for spec in JOBS.values() for example in spec.examples if "resume=true" not in example])
+def test_what_a_page_says_to_type_is_the_same_configuration(words):
+    job, *overrides = words
+    config = load(job, overrides)
+    text = command(job, config)
+    again = load(job, shlex.split(text)[2:])
+    free = {f.name for f in dataclasses.fields(config) if f.metadata.get("free")}
+    assert all(getattr(again, f.name) == getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in free)
+    assert text.startswith(f"imagoal {job}") and not (JOBS[job].makes_run and " run=" in text)
+
+
+def test_what_a_page_says_to_type_names_what_was_chosen_and_no_more():
+    config = load("practice", ["policy=a run", "explorers=[b,c]", "noise=false", "goals=mixture", "goals.mixture.original=0.25", "experiment=val", "episodes=300"])
+    words = shlex.split(command("practice", config))
+    assert {"policy=a run", "explorers=[b,c]", "noise=false", "goals.mixture.original=0.25", "precision=bf16"} <= set(words)
+    assert not any(word.startswith(("episodes=", "scene=", "run=", "experiment=")) for word in words)

@@ -195,6 +195,7 @@ def test_explorers_make_attempts_in_turn_with_the_policy(home, policy, capsys, m
         acted.clear()
         stage("practice", home / f"explored-{noise}", *words, f"explorers=[{home / 'second'}]", f"noise={noise}")
         others = [(name, explore) for name, explore in acted if name == "second"]
+        assert "explorers=" in (home / f"explored-{noise}" / "report.html").read_text()
         assert others == [("second", noise)] * 3 and ("policy", noise) in acted  # of every step of the attempts
     after = load_policy(str(home / "second"), torch.device("cpu")).agent.checkpoint()
     assert all(torch.equal(before[name], after[name]) for name in before)
