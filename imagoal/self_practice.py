@@ -20,7 +20,7 @@ from imagoal.judging import contexts_at, pictures_at
 from imagoal.learning import learn
 from imagoal.rollout import Clock, Rollout, roll_out
 from imagoal.run import Checkpoint, RunFolder
-from imagoal.sight import LatentSight, PixelSight, Sight, StateSight, to_tensor
+from imagoal.sight import Eyes, PixelSight, Sight, StateSight, to_tensor
 from imagoal.trials import Acting, open_acting
 from vision.data import ImageData
 from vision.encoding import encode_dataset
@@ -98,7 +98,7 @@ def reward_of(config: RigConfig, sight: Sight, replay: Replay, seen: Pictures, g
     """The reward that the config names; what it needs of the data is taken from the exploration. The precision of a log probability is the mean one
     of the encoder, where the model has a posterior, else the inverse variance of the latents."""
     precision, decode = None, None
-    if isinstance(sight, LatentSight):
+    if isinstance(sight, Eyes):
         model = sight.model
 
         def decode(z: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def count_rounds(config: RigConfig, horizon: int) -> int:
 
 def encode_exploration(sight: Sight, seen: Pictures) -> Tensor:
     """Stored form of everything explored."""
-    if isinstance(sight, LatentSight):
+    if isinstance(sight, Eyes):
         return torch.from_numpy(encode_dataset(sight.model, seen.image, seen.first))
     return sight.look(np.array(seen.image) if sight.draws else None, np.array(seen.state), None).cpu()
 
@@ -129,7 +129,7 @@ def source_of(config: RigConfig, sight: Sight) -> str:
     """What `goal_source=auto` means here."""
     if config.goal_source != "auto":
         return config.goal_source
-    if isinstance(sight, LatentSight) and hasattr(sight.model, "elbo"):
+    if isinstance(sight, Eyes) and hasattr(sight.model, "elbo"):
         return "fitted"
     return "world" if isinstance(sight, StateSight) else "replay"
 
@@ -150,7 +150,7 @@ def draw_goals(loop: Loop, starts: np.ndarray, stored: Tensor, k: int, generator
         if sight.context_dim:  # z_t of the prior N(0, I)
             found = torch.randn(n * k, sight.latent_dim, generator=generator, device=sight.device)
         else:
-            assert isinstance(sight, LatentSight)
+            assert isinstance(sight, Eyes)
             found = sight.model.sample(n * k, generator=generator)
     elif kind == "skew_fit":
         assert loop.skew is not None
@@ -175,7 +175,7 @@ def gaussian_draws(data: Tensor, n: int, generator: torch.Generator) -> Tensor:
 def skewed(loop: Loop, generator: torch.Generator, most: int = 2048, samples: int = 8) -> SkewFit:
     """Weights of rows of the replay by how rare the model finds their pictures (Skew-Fit, eq. 5), for at most `most` rows drawn at random."""
     sight, replay = loop.sight, loop.replay
-    assert isinstance(sight, LatentSight) and loop.images is not None
+    assert isinstance(sight, Eyes) and loop.images is not None
     rows = replay.rows_of_scene(None, most, generator).unique()
     parts, contexts = [], context_rows(loop)
     for some in rows.split(256):
@@ -230,7 +230,7 @@ def update(loop: Loop, r: int) -> dict[str, Tensor]:
 def finetune(loop: Loop, r: int) -> None:
     """Go on fitting the model to everything seen, then encode that anew, goals' contexts with it: no replay of stale latents."""
     config, sight, replay = loop.config, loop.sight, loop.replay
-    assert isinstance(sight, LatentSight) and loop.images is not None
+    assert isinstance(sight, Eyes) and loop.images is not None
     seen = loop.images[: replay.used_rows]
     first = context_rows(loop)
     context = first if sight.model.needs_context else None
@@ -254,7 +254,7 @@ def tensors(loop: Loop) -> dict[str, Tensor]:
     """Everything a checkpoint holds."""
     out = {f"agent.{k}": v for k, v in loop.agent.checkpoint().items()}
     out |= {f"replay.{k}": v for k, v in loop.replay.state_dict().items()} | {"pool": loop.pool}
-    if loop.images is not None and isinstance(loop.sight, LatentSight):
+    if loop.images is not None and isinstance(loop.sight, Eyes):
         out |= {f"model.{k}": v for k, v in loop.sight.model.state_dict().items()}
     return out
 
@@ -265,5 +265,5 @@ def restore(loop: Loop, saved: Checkpoint) -> None:
     loop.replay.load_state_dict(saved.part("replay"))
     loop.pool.copy_(saved.tensors["pool"])
     model = saved.part("model")
-    if isinstance(loop.sight, LatentSight) and model:
+    if isinstance(loop.sight, Eyes) and model:
         loop.sight.model.load_state_dict(model)

@@ -57,7 +57,7 @@ def to_tensor(images: np.ndarray | None, device: torch.device) -> Tensor:
 
 class Eyes:
     """The frozen latent model as the loops use it: pictures -> codes -> latents, codes by table lookup; of a model without codes its flat latents, which
-    are stored as they are.
+    are stored as they are, and where it needs a context, are of the first picture of the episode too (CC-RIG, thesis ch. 3).
 
     Args:
         model: the trained model, put into evaluation mode.
@@ -66,13 +66,14 @@ class Eyes:
     `first` is everywhere the first pictures (n, H, W, 3) of the trajectories, which models that need a context raise ValueError without.
     """
 
-    draws, context_dim = True, 0
+    draws = True
 
     def __init__(self, model: LatentModel, proprio: bool = True, device: str | torch.device = "cpu") -> None:
         self.model: Any = model.eval().to(device)  # type: ignore[attr-defined]
         self.proprio, self.device = proprio, torch.device(device)
         self.lookup = CodebookLookup(model.code_vectors.detach()) if isinstance(model, CodeModel) else None
         self.cells, self.latent_dim = width(model), model.latent_dim
+        self.context_dim = getattr(model.config, "contexts", 0)
 
     def look(self, images: np.ndarray | None, states: np.ndarray, first: np.ndarray | None) -> Tensor:
         """`codes`; states are not used."""
@@ -99,33 +100,6 @@ class Eyes:
     def context(self, first: np.ndarray | None) -> Tensor | None:
         """The first pictures, for models that need them."""
         return to_tensor(first, self.device) if self.model.needs_context and first is not None else None
-
-
-class LatentSight:
-    """Flat latents of a model; where it needs a context, of the first picture of the episode (CC-RIG, thesis ch. 3)."""
-
-    proprio, draws, lookup = False, True, None
-
-    def __init__(self, model: Any, device: torch.device) -> None:
-        self.model, self.device = model.eval().to(device), device
-        self.cells = self.latent_dim = model.latent_dim
-        self.context_dim = getattr(model.config, "contexts", 0)
-
-    @torch.no_grad()
-    def look(self, images: np.ndarray | None, states: np.ndarray, first: np.ndarray | None) -> Tensor:
-        """Latents (n, z)."""
-        context = to_tensor(first, self.device) if self.model.needs_context else None
-        return self.model.encode(to_tensor(images, self.device), context).float()  # type: ignore[no-any-return]
-
-    def latents(self, stored: Tensor) -> Tensor:
-        """They are what is stored."""
-        return stored
-
-    @torch.no_grad()
-    def pictures(self, stored: Tensor, first: np.ndarray | None) -> np.ndarray:
-        """Decoded."""
-        context = to_tensor(first, self.device) if self.model.needs_context else None
-        return to_uint8(self.model.decode(stored, context)).cpu().numpy()
 
 
 class PixelSight:

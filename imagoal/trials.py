@@ -20,7 +20,7 @@ from imagoal.judging import contexts_at, pictures_at
 from imagoal.loading import make_agent
 from imagoal.rollout import Rollout, roll_out
 from imagoal.run import latest_checkpoint
-from imagoal.sight import LatentSight, PixelSight, Sight, StateSight
+from imagoal.sight import Eyes, PixelSight, Sight, StateSight
 from imagoal.strange import COMPARED, Found, drawing_strangeness, latent_strangeness
 from vision import load
 from vision.judge import thin
@@ -42,7 +42,7 @@ def open_acting(config: RigConfig, world: World, model: Any, device: torch.devic
     """A fresh agent that sees the world as the config says. Raises UserError for an encoder that does not fit what it sees."""
     sight: Sight
     if model is not None:
-        sight = LatentSight(model, device)
+        sight = Eyes(model, proprio=False, device=device)
     else:
         sight = PixelSight(world.image_size, device) if config.sight == "pixels" else StateSight(world, device)
     torch.manual_seed(config.seed + 1)
@@ -129,7 +129,7 @@ def strangeness(acting: Acting, seen: Pictures, goal: np.ndarray) -> Found:
     own = seen_as(sight, goal[None], np.array(seen.state[rows[:1]]), first[:1])[:, :free]
     episode = torch.from_numpy(np.searchsorted(seen.start, rows, side="right"))
     out = {"latent": latent_strangeness(own, data[:, :free], episode)}
-    if isinstance(sight, LatentSight):
+    if isinstance(sight, Eyes):
         rebuilt = np.concatenate([sight.pictures(data[i : i + 512].to(sight.device), first[i : i + 512]) for i in range(0, len(data), 512)])
         of_goal = seen_as(sight, goal[None], np.array(seen.state[rows[:1]]), goal[None])  # its own context: the kindest reading
         out["rebuilt"] = drawing_strangeness(sight.pictures(of_goal, goal[None])[0], goal, rebuilt, pictures)

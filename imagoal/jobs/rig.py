@@ -25,7 +25,7 @@ from imagoal.progress import progress
 from imagoal.report import Report
 from imagoal.run import RunFolder, read_config, read_metrics
 from imagoal.self_practice import Loop, attempt, count_rounds, finetune, open_loop, restore, tensors, update
-from imagoal.sight import LatentSight
+from imagoal.sight import Eyes
 from imagoal.trials import Trial, evaluate, image_size
 from vision import save
 from vision.pictures import Pictures, split_rows
@@ -61,7 +61,7 @@ def main(config: RigConfig) -> None:
         for objects in (0, 1, 2):
             result |= {f"objects_{objects}.{k}": v for k, v in evaluate(loop, config.evaluation_episodes, objects=objects).numbers.items()}
     result |= {f"seconds.{part}": round(seconds, 1) for part, seconds in loop.clock.seconds.items()}
-    if config.finetune_every and isinstance(loop.sight, LatentSight):
+    if config.finetune_every and isinstance(loop.sight, Eyes):
         save(loop.sight.model, run.path / "model_practised", {"world": config.world})
     result["seconds"] = round(time.monotonic() - began, 1)
     report(config, run, loop, seen, judged, shown, last, result).save(run.path / "report.html")
@@ -148,7 +148,7 @@ def report(
     config: RigConfig, run: RunFolder, loop: Loop, seen: Pictures, judged: Judged | None, shown: dict[str, Any], last: Trial, result: dict[str, Any]
 ) -> Report:
     """The page: how near it comes, what it imagined and tried, what the model sees, where the time went."""
-    kind = type(loop.sight.model).__name__ if isinstance(loop.sight, LatentSight) else config.sight
+    kind = type(loop.sight.model).__name__ if isinstance(loop.sight, Eyes) else config.sight
     page = Report(f"Goals of its own in {config.world}", f"sees {kind}, {result['explored']} steps of exploration and {config.steps} of practice, seed {config.seed}")
     page.numbers([
         ("Final distance", f"{100 * result['final_distance']:.1f} cm", f"{100 * result['start_distance']:.1f} cm at the start; {config.evaluation_episodes} true goals"),
@@ -169,7 +169,7 @@ def report(
     page.grid(rows, row_labels=["reached" if s else "missed" for s in last.success[: len(rows)]])
     assert last.rollout.images is not None
     save_film(run.films / "true-goals.gif", film_of(last), upscale=2)
-    if isinstance(loop.sight, LatentSight) and judged is not None:
+    if isinstance(loop.sight, Eyes) and judged is not None:
         model_page.reconstructions(page, loop.sight.model, seen, judged)
         model_page.samples(page, loop.sight.model, seen, judged, config.seed)
         model_page.traversals(page, loop.sight.model, seen, judged)
