@@ -134,6 +134,7 @@ class Agent(nn.Module):
         self.shared_trunk: SharedTrunk | None = None
         self.build()
         self.average: Policy | None = None
+        self.average_rate = config.average_rate  # practice may have another
         if config.average_rate > 0.0:
             policy = cast(Any, self.policy)
             if not any(p.requires_grad for p in policy.parameters()):
@@ -220,7 +221,7 @@ class Agent(nn.Module):
             nn.utils.clip_grad_norm_(parameters, self.max_grad_norm, foreach=True)
         self.optimizers[name].move()
         if name == "policy" and self.average is not None:  # at first the plain mean of all weights so far
-            rate = max(self.config.average_rate, 1.0 / (self.step + 1))
+            rate = max(self.average_rate, 1.0 / (self.step + 1))
             polyak(cast(Any, self.average).parameters(), cast(Any, self.policy).parameters(), rate)
 
     def noise_like(self, like: Tensor) -> Tensor:
@@ -240,7 +241,7 @@ class Agent(nn.Module):
     @property
     def settled(self) -> bool:
         """Whether all updates to come do the same, or the same as the one `rhythm` before: no number in them depends on how many were done any more."""
-        averaged = self.average is None or (self.step + 2) * self.config.average_rate >= 1.0
+        averaged = self.average is None or (self.step + 2) * self.average_rate >= 1.0
         return averaged and self.step >= getattr(self.config, "cloning_updates", 0)
 
     # ---------------------------------------------------------------- acting

@@ -37,12 +37,12 @@ CHECKED = 50  # updates that are compared
 
 
 class Results:
-    """Numbers by name, one of each round, on disk after each; `details` as text."""
+    """Numbers by name, one of each round, on disk after each; of what failed in a round `details` as text, and no number."""
 
     def __init__(self, path: Path, machine: str) -> None:
         self.path, self.machine, self.values, self.details, self.began = path, machine, dict[str, list[float]](), dict[str, str](), time.time()
 
-    def add(self, name: str, measure: Callable[[], float]) -> None:
+    def add(self, name: str, round: int, measure: Callable[[], float]) -> None:
         """Measure, and keep what it says; or why it could not."""
         try:
             found = measure()
@@ -50,15 +50,17 @@ class Results:
             print(f"{name}: {found}", flush=True)
         except Exception as error:  # the others are still worth having
             traceback.print_exc()
-            self.details[name] = f"{type(error).__name__}: {error}"
+            self.details[f"{name}.round_{round}"] = f"{type(error).__name__}: {error}"
         write_atomic(self.path, (json.dumps(self.as_result(commit()), indent=1) + "\n").encode())
 
     def as_result(self, commit: str) -> dict[str, Any]:
         """Numbers by name, gpu.AGENT.WAY.WHAT.batch_SIZE.PRECISION, in design.md's form."""
         variants: dict[str, dict[str, Any]] = {}
         for name, rounds in self.values.items():
+            if any(failed.startswith(f"{name}.round_") for failed in self.details):
+                continue
             _, agent, way, what, size, precision = name.split(".")
-            variants.setdefault(f"{way}.{precision}", {})[f"gpu.{agent}.{what}.{size}"] = summary({"unit": "updates/s" if what == "updates_per_s" else "", "per_seed": rounds})
+            variants.setdefault(f"{way}.{precision}", {})[f"gpu.{agent}.{what}.{size}"] = summary({"unit": "updates/s" if what == "updates_per_s" else "", "per_seed": rounds}) | ({} if len(rounds) > 1 else {"ci95": None})
         return {
             "experiment": "gpu_updates", "command": "python -m benchmarks.gpu_updates", "commit": commit, "machine": self.machine, "seeds": list(range(max(map(len, self.values.values()), default=0))),
             "wall_clock_s": round(time.time() - self.began, 1), "variants": variants, "details": self.details,
@@ -182,14 +184,16 @@ def main() -> None:
     machine = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     results = Results(args.out, f"{machine}, torch {torch.__version__}")
     cases = [(name, size, precision) for name in AGENTS for size in (SIZES[:1] if args.quick else SIZES) for precision in PRECISIONS]
-    for i, (way, make) in itertools.product(range(args.rounds), WAYS.items()):  # eager ones first: a recording that fails can break what follows it in the same process
+    for i, (way, make) in itertools.product(range(args.rounds), WAYS.items()):  # eager ones first
         if device == "cpu" and way.startswith("graph"):
             continue
+        if i and any(".graph" in failed for failed in results.details):  # which can break what follows in the same process
+            break
         for name, size, precision in cases:
             case = partial(Case, name, size, precision, device)
-            results.add(f"gpu.{name}.{way}.updates_per_s.batch_{size}.{precision}", partial(measured, make, case, seconds))
+            results.add(f"gpu.{name}.{way}.updates_per_s.batch_{size}.{precision}", i, partial(measured, make, case, seconds))
             if way == "graph" and i == 0:
-                results.add(f"gpu.{name}.graph.difference.batch_{size}.{precision}", partial(differing, case))
+                results.add(f"gpu.{name}.graph.difference.batch_{size}.{precision}", i, partial(differing, case))
 
 
 if __name__ == "__main__":

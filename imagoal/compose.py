@@ -111,15 +111,8 @@ def section(experiment: str, job: str) -> Iterator[tuple[str, Any]]:
     if not experiment:
         return
 
-    def flat(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
-        if isinstance(node, dict) and prefix:
-            for name, value in node.items():
-                yield from flat(f"{prefix}.{name}", value)
-        else:
-            yield prefix, node
-
     for name, node in (read_experiment(experiment).get(job) or {}).items():
-        yield from flat(name, node)
+        yield from leaves(name, node)
 
 
 def read_experiment(name: str) -> dict[str, Any]:
@@ -251,12 +244,12 @@ def command(job: str, config: JobConfig) -> str:
     """What to type for the same again: the choices of groups, and the keys whose values are others than without them. Where a run was kept and on what it was
     computed are left out."""
     spec, values = JOBS[job], to_plain(config)
-    needed = [f"{f.name}={typed(values[f.name])}" for f in dataclasses.fields(config) if f.metadata.get("required")]
+    needed = [f"{f.name}={as_typed(values[f.name])}" for f in dataclasses.fields(config) if f.metadata.get("required")]
     plainest = to_plain(load(job, [*needed, "run=-"]))
     chosen = [f"{name}={values[name]['name']}" for name in spec.groups if (values[name] or {}).get("name") != (plainest[name] or {}).get("name")]
     without = dict(leaves("", to_plain(load(job, [*needed, *chosen, "run=-"]))))
     free = {f.name for f in dataclasses.fields(config) if f.metadata.get("free")}
-    told = [f"{name}={typed(value)}" for name, value in leaves("", values) if name.split(".")[0] not in free and without.get(name) != value]
+    told = [f"{name}={as_typed(value)}" for name, value in leaves("", values) if name.split(".")[0] not in free and without.get(name) != value]
     return shlex.join(["imagoal", job, *needed, *chosen, *told])
 
 
@@ -269,11 +262,19 @@ def leaves(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
         yield from leaves(f"{prefix}.{name}" if prefix else str(name), value)
 
 
-def typed(value: Any) -> str:
+def as_typed(value: Any) -> str:
     """A plain value as it is typed behind `key=`."""
     if isinstance(value, list):
-        return f"[{','.join(typed(v) for v in value)}]"
+        return f"[{','.join(json.dumps(v, ensure_ascii=False) if isinstance(v, str) and not bare(v) else as_typed(v) for v in value)}]"
     return json.dumps(value) if isinstance(value, bool | int | float) or value is None else str(value)
+
+
+def bare(text: str) -> bool:
+    """Whether a text means itself in a list without quotation marks."""
+    try:
+        return bool(yaml.safe_load(f"[{text}]") == [text])
+    except yaml.YAMLError:
+        return False
 
 
 def require(config: JobConfig, job: str, help_line: str) -> None:

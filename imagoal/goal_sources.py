@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from envs.families import SceneBatch
-from goals.replay import Replay
 from goals.rewards import SuccessReward
 from goals.samplers import pick_novel
 from imagoal.config import PracticeConfig
@@ -32,8 +31,19 @@ class Beginning:
 GoalSource = Callable[[Beginning, torch.Generator], Tensor]  # -> codes (n, cells) of a goal for each attempt
 
 
-def goal_source(config: PracticeConfig, policy: Policy, world: SceneBatch, prior_codes: Tensor, practised: Replay, reward: SuccessReward) -> GoalSource:
-    """The source that the config names. `prior_codes` (N, cells) are of the prior data, `practised` fills while practising.
+class Outcomes:
+    """How the attempts in a scene ended, as stored (n, cells): of all, whether they are learned from or not. It grows while practising."""
+
+    def __init__(self, cells: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.codes = torch.empty(0, cells, dtype=dtype, device=device)
+
+    def add(self, codes: Tensor) -> None:
+        """More of them."""
+        self.codes = torch.cat([self.codes, codes.to(self.codes)])
+
+
+def goal_source(config: PracticeConfig, policy: Policy, world: SceneBatch, prior_codes: Tensor, seen: Outcomes, reward: SuccessReward) -> GoalSource:
+    """The source that the config names. `prior_codes` (N, cells) are of the prior data, `seen` fills while practising.
 
     Raises UserError for a prior or model that is missing or does not fit.
     """
@@ -41,19 +51,17 @@ def goal_source(config: PracticeConfig, policy: Policy, world: SceneBatch, prior
     if (kind == "model") != bool(config.goal_model):
         raise UserError("goal_source=model needs goal_model=..., the run folder of a train whose model imagines the goals; other sources need none.")
 
-    def of_prior_data(n: int, generator: torch.Generator) -> Tensor:
-        rows = torch.randint(len(prior_codes), (n,), generator=generator, device=generator.device)
-        return prior_codes[rows.to(prior_codes.device)].to(generator.device)
+    if kind in ("other_scenes", "replay", "none"):
 
-    if kind in ("other_scenes", "none"):
-        return lambda begin, generator: of_prior_data(len(begin.latents), generator)
-    if kind == "replay":
+        def known(begin: Beginning, generator: torch.Generator) -> Tensor:
+            some = seen.codes if kind == "replay" and len(seen.codes) else prior_codes  # before the first round ended nothing was seen here
+            rows = torch.randint(len(some), (len(begin.latents),), generator=generator, device=generator.device)
+            goal = some[rows.to(some.device)].to(generator.device)
+            if eyes.context_dim:  # in this attempt's own
+                goal[:, -eyes.context_dim :] = begin.latents[:, -eyes.context_dim :]
+            return goal
 
-        def seen_here(begin: Beginning, generator: torch.Generator) -> Tensor:
-            n = len(begin.latents)
-            return practised.codes[practised.rows_of_scene(None, n, generator)] if len(practised) else of_prior_data(n, generator)
-
-        return seen_here
+        return known
     if kind == "oracle":
         return lambda begin, generator: eyes.codes(world.picture(world.sample(begin.seeds, config.changes, config.task)[1]), begin.first)
     imagine = by_model(config.goal_model, policy) if kind == "model" else by_prior(policy)

@@ -154,7 +154,7 @@ def require_codes(eyes: Eyes, run: str, what: str) -> None:
 
 def load_prior(run: str, eyes: Eyes) -> AffordancePrior:
     """The prior of a train run. Refuses one trained on the codes of another model."""
-    require_codes(eyes, run, "the affordance prior is of codes (goals such a model imagines itself: goal_source=model goal_model=RUN)")
+    require_codes(eyes, run, "the affordance prior is of codes")
     folder = Path(run).expanduser() / "prior"
     if not folder.is_dir():
         raise UserError(f"model: {run} has no prior, so nothing can be imagined. Train one: imagoal train ... prior_steps=1000")
@@ -188,18 +188,20 @@ def scene_settings(data: str) -> SceneSettings:
 
 
 def trajectory_replay(columns: Columns, codes: Tensor, eyes: Eyes, device: torch.device, earlier: Sequence[Replay] = ()) -> Replay:
-    """All trajectories as one replay, and behind them the episodes of earlier replays, each a scene of its own."""
+    """All trajectories as one replay, and behind them the episodes of earlier replays, each replay a scene of its own. Where latents have a context every trajectory is
+    a scene of its own, so that its goals are seen in its context."""
     replay = Replay(len(columns) + 1 + sum(old.used_rows for old in earlier), eyes.cells, columns.proprio.shape[1] if eyes.proprio else 0,
                     columns.action.shape[1], lookup=eyes.lookup, device=device)  # fmt: skip
     tensors = [torch.from_numpy(np.array(c)) for c in (columns.start, columns.end, columns.scene)]
     proprio = torch.from_numpy(np.array(columns.proprio if eyes.proprio else columns.proprio[:, :0]))
-    replay.add_episodes(codes, proprio, torch.from_numpy(np.array(columns.action)), tensors[0], tensors[1], scene=tensors[2])
+    alone = eyes.context_dim > 0
+    replay.add_episodes(codes, proprio, torch.from_numpy(np.array(columns.action)), tensors[0], tensors[1], scene=torch.arange(len(tensors[0])) if alone else tensors[2])
     scene = int(tensors[2].max()) + 1
     for i, old in enumerate(earlier):
         for episode in range(old.oldest, old.next_episode):
             rows = old.episode_rows(episode)
             goal = old.episode_goal[episode % len(old.episode_start)]
-            replay.add_episode(old.codes[rows], old.proprio[rows], old.action[rows], goal=goal, scene=scene + i)
+            replay.add_episode(old.codes[rows], old.proprio[rows], old.action[rows], goal=goal, scene=replay.next_episode if alone else scene + i)
     return replay
 
 

@@ -18,7 +18,7 @@ from goals.relabel import HindsightSampler, MixedSampler
 from goals.replay import Replay
 from goals.rewards import RewardConfig
 from imagoal import offline
-from imagoal.compose import name_of
+from imagoal.compose import command, name_of
 from imagoal.config import PracticeConfig, PretrainConfig
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import seeded
@@ -151,7 +151,7 @@ def report(config: PracticeConfig, run: RunFolder, pretrain: PretrainConfig, res
     for name in [n for n in metrics if n != "step" and not n.startswith(("return", "success", "reached"))]:
         if figure := metric_chart(metrics, {name: ""}, name.replace("_", " "), "steps"):
             page.figure(figure)
-    page.section("The command", "Every setting is in `config.yaml` in the run folder.").command(f"imagoal practice run={config.run} resume=true")
+    page.section("The command", "Every setting is in `config.yaml` in the run folder.").command(command("practice", config))
     return page
 
 

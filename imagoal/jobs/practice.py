@@ -25,7 +25,7 @@ from imagoal.errors import UserError, explained
 from imagoal.evaluation import Evaluation, evaluate, seeded
 from imagoal.figures import bars_with_intervals, chart, metric_chart
 from imagoal.films import save_film
-from imagoal.goal_sources import Beginning, GoalSource, goal_source
+from imagoal.goal_sources import Beginning, GoalSource, Outcomes, goal_source
 from imagoal.learning import learn
 from imagoal.loading import (
     Policy,
@@ -35,6 +35,7 @@ from imagoal.loading import (
     pick_device,
     practised_before,
     pretrain_config,
+    require_codes,
     scene_settings,
     trajectory_replay,
 )
@@ -72,6 +73,7 @@ class Gym:
     sampler: MixedSampler | Recall
     reward: SparseReward | ChangedCellsReward
     goals: GoalSource
+    outcomes: Outcomes
     imagination: Imagination | None  # where attempts go by way of planned subgoals
     homing: int  # steps after an attempt's own, in which the robot leaves the picture
 
@@ -96,15 +98,18 @@ def main(config: PracticeConfig) -> None:
         with explained("task"):
             world.sample([0], config.changes, config.task)
         world.close()
+    device = pick_device(config.device)
+    policy = load_policy(config.policy, device)
+    check_policy(config, policy)
     run = RunFolder("practice", config)
     if run.done:
         print(f"practice: already done, see {run.path}")
         return
-    config = settings
+    typed, config = command("practice", config), settings
     began = time.monotonic()
-    gym = open_gym(config, run, pick_device(config.device))
+    gym = open_gym(config, policy, run, device)
     before = judge(config, gym)
-    attempts = practise(config, run, gym, before)
+    attempts = practise(config, run, gym, before, typed)
     after = judge(config, gym, keep_images=True)
     run.log(config.episodes, success=after.rate)
     agent = gym.policy.agent
@@ -114,18 +119,25 @@ def main(config: PracticeConfig) -> None:
         "practice_gain": after.rate - before.rate, "evaluation_episodes": config.evaluation_episodes, "lost": lost_in(run),
         "attempts": config.episodes if config.goal_source != "none" else 0, "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
-    report(config, run, attempts, before, after, result).save(run.path / "report.html")
+    report(config, run, attempts, before, typed, after, result).save(run.path / "report.html")
     run.finish(result)
 
 
-def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gym:
-    """The policy, its prior data and the scene."""
-    policy = load_policy(config.policy, device)
-    pretrain = policy.pretrain
+def check_policy(config: PracticeConfig, policy: Policy) -> None:
+    """Raises UserError for what this policy cannot be told."""
     if config.recall and not clones_only(policy.agent):
         raise UserError(f"recall={config.recall:g} is for agents that only clone (agent=bc): rewards are not those of the goals rehearsed. {config.policy} is another: leave recall out.")
     if config.idle and not policy.eyes.proprio:
         raise UserError(f"idle={config.idle} is judged by where the robot is, which {config.policy} does not read: pretrain with proprio=true, or leave idle out.")
+    if config.average_rate >= 0 and policy.agent.average is None:
+        raise UserError(f"average_rate={config.average_rate:g}: the policy of {config.policy} is no average of weights. Pretrain it with agent.average_rate=0.005, or leave average_rate out.")
+    if config.goal_source == "affordance":
+        require_codes(policy.eyes, policy.pretrain["model"], "the affordance prior is of codes (goals that such a model imagines itself: goal_source=model goal_model=RUN)")
+
+
+def open_gym(config: PracticeConfig, policy: Policy, run: RunFolder, device: torch.device) -> Gym:
+    """The policy, its prior data and the scene."""
+    pretrain = policy.pretrain
     with explained("scene"):
         world = open_scene(config.scene, config.parallel, policy.scenes)
     columns = open_trajectories(pretrain["data"])
@@ -148,15 +160,14 @@ def open_gym(config: PracticeConfig, run: RunFolder, device: torch.device) -> Gy
     practised = HindsightSampler(replay, config.goals.mixture, reward, None, config.goals.done_on_reach)
     sampler = MixedSampler(prior_data, practised, config.practised_share)
     if config.average_rate >= 0:
-        if policy.agent.average is None:
-            raise UserError(f"average_rate={config.average_rate:g}: the policy of {config.policy} is no average of weights. Pretrain it with agent.average_rate=0.005, or leave average_rate out.")
-        policy.agent.config = replace(policy.agent.config, average_rate=config.average_rate)
+        policy.agent.average_rate = config.average_rate
     if config.bc_weight >= 0 and hasattr(policy.agent, "set_bc_weight"):
         cast(Any, policy.agent).set_bc_weight(config.bc_weight)
-    source = goal_source(config, policy, world, codes, replay, reward)
+    outcomes = Outcomes(eyes.cells, replay.dtype, device)
+    source = goal_source(config, policy, world, codes, outcomes, reward)
     recalled = Recall(sampler, policy.agent, goals_here(config, policy, world, source), config.recall) if config.recall else sampler
     team = [load_explorer(run, policy, device) for run in config.explorers]
-    return Gym(policy, world, prior_data, replay, Team([policy.agent, *team]) if team else policy.agent, recalled, reward, source, planned, homing)
+    return Gym(policy, world, prior_data, replay, Team([policy.agent, *team]) if team else policy.agent, recalled, reward, source, outcomes, planned, homing)
 
 
 def load_explorer(run: str, policy: Policy, device: torch.device) -> Agent:
@@ -213,8 +224,8 @@ def judge(config: PracticeConfig, gym: Gym, keep_images: bool = False) -> Evalua
                     keep_images=keep_images, guide=guide if planned else None)  # fmt: skip
 
 
-def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluation) -> dict[str, Attempts]:
-    """All rounds from the last checkpoint on; returns the attempts kept for the report.
+def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluation, typed: str) -> dict[str, Attempts]:
+    """All rounds from the last checkpoint on; returns the attempts kept for the report. `typed` is the command.
 
     Round r draws its starts, goals, noise and batches from generators seeded by (seed, r), and checkpoints hold the agent and
     everything practised, so a run killed in round r repeats round r exactly.
@@ -224,6 +235,7 @@ def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluatio
     if saved:
         agent.restore(saved.part("agent"))
         gym.replay.load_state_dict(saved.part("replay"))
+        gym.outcomes.add(saved.tensors.get("outcomes", gym.outcomes.codes))
         if gym.imagination:
             gym.imagination.remember(saved.part("plans"))
         begin = int(saved.state["round"])
@@ -239,6 +251,7 @@ def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluatio
                 start, rollout, goal, aims = attempt(config, gym, r, keep_images=shown)
                 lost = gym.world.lost()
                 values |= store(config, gym, start.latents, rollout, goal, lost, aims)
+                gym.outcomes.add(rollout.codes[~torch.from_numpy(lost).to(rollout.codes.device), -1])
                 if lost.any():
                     values["lost"] = int(lost.sum())
                 if shown:
@@ -249,10 +262,10 @@ def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluatio
                 values["success"] = judge(config, gym).rate
             run.log(r * config.parallel, **values)
             if r % every == 0 and r < rounds:  # a page that grows
-                report(config, run, attempts, before).save(run.path / "report.html")
+                report(config, run, attempts, before, typed).save(run.path / "report.html")
             bar.advance(config.parallel, **({"reached": values["reached"]} if "reached" in values else {}))
             tensors = {f"agent.{k}": v for k, v in agent.checkpoint().items()}
-            tensors |= {f"replay.{k}": v for k, v in gym.replay.state_dict().items()}
+            tensors |= {f"replay.{k}": v for k, v in gym.replay.state_dict().items()} | {"outcomes": gym.outcomes.codes}
             if gym.imagination:
                 tensors |= {f"plans.{k}": v for k, v in gym.imagination.remembered().items()}
             run.checkpoint("practice", tensors, {"round": r})
@@ -310,7 +323,8 @@ def store(config: PracticeConfig, gym: Gym, begun: Tensor, rollout: Rollout, goa
                 kept[i] = False
                 continue
             rows = torch.cat([rows, torch.tensor([steps])])
-            gym.replay.add_episode(rollout.codes[i][rows], proprio[i][rows], rollout.action[i][rows[:-1]], goal=goal[i] if aims is None else aims[i][rows[:-1]])
+            gym.replay.add_episode(rollout.codes[i][rows], proprio[i][rows], rollout.action[i][rows[:-1]], goal=goal[i] if aims is None else aims[i][rows[:-1]],
+                                   scene=gym.replay.next_episode if eyes.context_dim else 0)  # fmt: skip
     shares = {"reached": float(reached.float().mean())}
     return shares | ({"kept": float(kept.float().mean())} if config.least_progress >= 0 else {})
 
@@ -331,7 +345,7 @@ def updates(config: PracticeConfig, gym: Gym, r: int, device: torch.device) -> d
 
 
 def report(
-    config: PracticeConfig, run: RunFolder, attempts: dict[str, Attempts], before: Evaluation, after: Evaluation | None = None, result: dict[str, Any] | None = None
+    config: PracticeConfig, run: RunFolder, attempts: dict[str, Attempts], before: Evaluation, typed: str, after: Evaluation | None = None, result: dict[str, Any] | None = None
 ) -> Report:
     """The page: before and after, what was imagined and tried, and what the policy does at true goals now. While practice goes on it lacks what comes
     after, and loads itself anew."""
@@ -369,7 +383,7 @@ def report(
         page.section("True goals after practice", "Goals the policy was judged at. Left to right: the start, the goal, the attempt.")
         rows = [strip_of(after.rollouts[0], i, after.goals[i]) for i in range(min(SHOWN, len(after.goals)))]
         page.grid(rows, row_labels=["reached" if s else "missed" for s in after.success[: len(rows)]])
-    page.section("The command").command(command("practice", config))
+    page.section("The command").command(typed)
     return page
 
 

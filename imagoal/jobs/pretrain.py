@@ -16,7 +16,7 @@ from envs.columns import Columns
 from goals.relabel import HindsightSampler
 from goals.rewards import Reward, make_reward
 from imagoal import offline
-from imagoal.compose import name_of
+from imagoal.compose import command, name_of
 from imagoal.config import PretrainConfig
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import seeded
@@ -198,6 +198,7 @@ def report(config: PretrainConfig, run: RunFolder, result: dict[str, Any]) -> Re
     for name in [n for n in metrics if n != "step"]:
         if figure := metric_chart(metrics, {name: ""}, name.replace("_", " "), "update"):
             page.figure(figure)
+    page.section("The command").command(command("pretrain", config))
     return page
 
 

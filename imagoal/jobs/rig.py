@@ -13,6 +13,7 @@ import numpy as np
 
 from envs.worlds import World, make_world
 from imagoal import model_page
+from imagoal.compose import command
 from imagoal.config import RigConfig
 from imagoal.errors import UserError, explained
 from imagoal.exploration import explore, fit_model
@@ -177,7 +178,7 @@ def report(
     spent = loop.clock.seconds
     total = sum(spent.values()) or 1.0
     page.section("Where the time went").table([[k, v, 100 * v / total] for k, v in spent.items()], ["part of practice", "seconds", "percent"])
-    page.section("The command", "Every setting is in `config.yaml` in the run folder.").command(f"imagoal rig run={config.run} resume=true")
+    page.section("The command", "Every setting is in `config.yaml` in the run folder.").command(command("rig", config))
     return page
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from imagoal import model_page
+from imagoal.compose import command
 from imagoal.config import TrainConfig
 from imagoal.errors import UserError, explained
 from imagoal.figures import metric_chart
@@ -171,5 +172,5 @@ def report(config: TrainConfig, run: RunFolder, pictures: Pictures, model: Laten
     for stage, title in (("model", "Latent model"), ("prior", "Prior")):
         if figure := metric_chart(metrics, {f"{stage}.loss": "training", f"{stage}.val_loss": "validation"}, title, "gradient step", "loss"):
             page.figure(figure)
-    page.section("The command", "Every setting is in `config.yaml` in the run folder.").command(f"imagoal train run={config.run} resume=true")
+    page.section("The command", "Every setting is in `config.yaml` in the run folder.").command(command("train", config))
     return page

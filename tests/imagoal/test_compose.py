@@ -139,3 +139,10 @@ def test_what_a_page_says_to_type_names_what_was_chosen_and_no_more():
     words = shlex.split(command("practice", config))
     assert {"policy=a run", "explorers=[b,c]", "noise=false", "goals.mixture.original=0.25", "precision=bf16"} <= set(words)
     assert not any(word.startswith(("episodes=", "scene=", "run=", "experiment=")) for word in words)
+
+
+@pytest.mark.parametrize("runs", [("010", "a"), ("12:30", "b"), ("1_000", "0x10"), ("null", "c"), ("a,b", "c"), ("runs/a[1]", "runs/b"), ("a: b", "c"), ("", "d"), ("a b", "true"), ("it's", 'say "x"')])
+def test_what_a_page_says_to_type_keeps_texts_in_lists(runs):
+    config = load("compare", ["a", "b"])
+    config.runs = runs
+    assert load("compare", shlex.split(command("compare", config))[2:]).runs == runs

@@ -11,11 +11,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from job_cases import refusal
 
 from envs.families import open_scene
-from goals.replay import Replay
+from goals.relabel import HindsightSampler, Mixture
+from goals.rewards import SparseReward
 from imagoal.compose import load
-from imagoal.goal_sources import goal_source
+from imagoal.goal_sources import Outcomes, goal_source
+from imagoal.jobs import practice
 from imagoal.jobs.practice import beginning
-from imagoal.loading import encoded, load_policy, open_trajectories
+from imagoal.loading import encoded, load_policy, open_trajectories, trajectory_replay
 from imagoal.run import latest_checkpoint
 from imagoal.sight import Eyes
 from imagoal.stages import stage
@@ -54,7 +56,7 @@ def test_eyes_of_a_model_without_codes_store_its_latents():
         eyes.codes(seen)
 
 
-def test_prior_data_attempts_and_goals_have_their_own_contexts(home):
+def test_prior_data_attempts_and_goals_have_their_own_contexts(home, monkeypatch):
     policy = load_policy(str(home / "policy"), CPU)
     columns, model = open_trajectories(str(home / "data")), policy.eyes.model
     stored = encoded(model, str(home / "model"), columns)
@@ -65,14 +67,20 @@ def test_prior_data_attempts_and_goals_have_their_own_contexts(home):
     world = open_scene("held_out/0", 2, policy.scenes)
     begin = beginning(policy, world, np.array([5, 6]), None, 0)
     words = [f"policy={home / 'policy'}", f"run={home / 'x'}", *SMALL]
-    oracle = goal_source(load("practice", [*words, "goal_source=oracle"]), policy, world, stored, Replay(4, 8, 0, 2), None)
+    oracle = goal_source(load("practice", [*words, "goal_source=oracle"]), policy, world, stored, Outcomes(8, torch.float32, CPU), None)
     starts, goals = world.sample(begin.seeds)
     begin = beginning(policy, world, begin.seeds, starts, 0)
     shown, first = (torch.from_numpy(world.picture(states)) for states in (goals, starts))
     with torch.no_grad():
         assert torch.equal(oracle(begin, torch.Generator()), model.encode(shown, first))
         assert torch.equal(begin.latents, model.encode(first, first)) and not torch.equal(model.encode(shown, first), model.encode(shown, shown))
+        monkeypatch.setattr(practice, "gone_home", lambda world, starts, homing: shown.numpy())
+        homed = beginning(policy, world, begin.seeds, starts, homing=3)  # its context is what it looked like before the robot left
+        assert torch.equal(homed.latents, model.encode(shown, first)) and np.array_equal(homed.first, first.numpy()) and np.array_equal(homed.pictures, shown.numpy())
     world.close()
+    trajectories = trajectory_replay(columns, stored, policy.eyes, CPU)
+    batch = HindsightSampler(trajectories, Mixture(future=0.0, random=1.0), SparseReward(1.0)).sample(64, torch.Generator().manual_seed(0))
+    assert torch.allclose(batch.goal[:, 3:], batch.obs[:, 3:8], atol=1e-5) and not torch.allclose(batch.goal[:, :3], batch.obs[:, :3], atol=1e-3)
 
 
 @pytest.mark.parametrize("source", ["model", "replay", "other_scenes", "oracle"])
@@ -86,11 +94,13 @@ def test_it_practises_at_goals_of_every_source_but_the_prior(home, source):
     assert kept.dtype == torch.float32 and kept.isfinite().all() and (kept.std(0) > 0).any()
     contexts = kept.unflatten(0, (4, 4))[..., 3:]
     assert torch.allclose(contexts, contexts[:, :1].expand_as(contexts), atol=1e-5)  # z_c is an episode's
+    aimed = replay["episode_goal"][:4, 3:]
+    assert torch.allclose(aimed, contexts[:, 0], atol=1e-5)  # and its goal's
 
 
 def test_what_needs_codes_says_so(home, capsys):
     said = refusal(capsys, "practice", f"policy={home / 'policy'}", "episodes=2", "parallel=2", f"run={home / 'no-prior'}")
-    assert "CCVAE" in said and "goal_source=model" in said and "vision=vqvae" in said
+    assert "CCVAE" in said and "goal_source=model" in said and "vision=vqvae" in said and not (home / "no-prior").exists()
     words = (f"data={home / 'data'}", f"model={home / 'model'}", *SMALL, "updates=2")
     said = refusal(capsys, "pretrain", *words, "agent=bc", "agent.encoder=conv", f"run={home / 'no-grid'}")
     assert "grid" in said and "mlp" in said

@@ -17,10 +17,10 @@ import envs  # noqa: F401
 from agents.exploration import Team
 from goals.replay import Replay
 from goals.rewards import SparseReward
-from imagoal.jobs.practice import busy, store
+from imagoal.jobs.practice import attempt, busy, store
 from imagoal.loading import encoded, load_policy, open_trajectories, practised_before, trajectory_replay
 from imagoal.rollout import Rollout
-from imagoal.run import read_metrics
+from imagoal.run import latest_checkpoint, read_metrics
 from imagoal.stages import stage
 from imagoal.subgoals import material, practised_material
 from vision import load
@@ -101,12 +101,12 @@ def test_only_attempts_that_came_nearer_to_their_goal_are_practised():
     ends = torch.tensor([2.0, 4.0, 6.0, -6.0, 10.0])
     codes = torch.stack([torch.zeros(5), torch.full((5,), 10.0), ends], 1)[..., None]  # passing the goal on the way does not count
     rollout = Rollout(codes, torch.zeros(5, 3, 0), torch.arange(5.0)[:, None, None].expand(5, 2, 1), np.zeros((5, 3, 1)), None)
-    eyes = SimpleNamespace(latents=lambda c: c.float(), proprio=False)
+    eyes = SimpleNamespace(latents=lambda c: c.float(), proprio=False, context_dim=0)
     for least, expected in ((-1.0, [0, 1, 2, 3]), (0.0, [0, 1, 2]), (0.4, [1, 2]), (1.0, [])):
         kept: list[int] = []
         gym: Any
         config: Any
-        replay = SimpleNamespace(add_episode=lambda codes, proprio, action, goal, kept=kept: kept.append(int(action[0, 0])))
+        replay = SimpleNamespace(add_episode=lambda codes, proprio, action, goal, scene, kept=kept: kept.append(int(action[0, 0])))
         gym = SimpleNamespace(homing=0, policy=SimpleNamespace(eyes=eyes), reward=SparseReward(0.5), replay=replay)
         config = SimpleNamespace(least_progress=least, idle=0)
         shares = store(config, gym, codes[:, 0], rollout, torch.full((5, 1), 10.0), np.array([False] * 4 + [True]))
@@ -120,8 +120,8 @@ def test_an_attempt_that_never_moved_is_not_kept():
     kept: list[int] = []
     gym: Any
     config: Any
-    replay = SimpleNamespace(add_episode=lambda codes, proprio, action, goal: kept.append(int(action[0, 0])))
-    gym = SimpleNamespace(homing=0, policy=SimpleNamespace(eyes=SimpleNamespace(latents=lambda c: c.float(), proprio=True)), reward=SparseReward(0.5), replay=replay)
+    replay = SimpleNamespace(add_episode=lambda codes, proprio, action, goal, scene: kept.append(int(action[0, 0])))
+    gym = SimpleNamespace(homing=0, policy=SimpleNamespace(eyes=SimpleNamespace(latents=lambda c: c.float(), proprio=True, context_dim=0)), reward=SparseReward(0.5), replay=replay)
     config = SimpleNamespace(least_progress=0.0, idle=2)
     assert store(config, gym, torch.zeros(2, 1), rollout, torch.full((2, 1), 10.0), np.zeros(2, bool)) == {"reached": 0.0, "kept": 0.5}
     assert kept == [1]
@@ -219,6 +219,36 @@ def test_the_average_of_weights_follows_as_slowly_as_practice_is_told(home, poli
     slow, fast = (sum(float(change.norm()) for name, change in moved[rate].items() if ".average." in name) for rate in (0.25, -1.0))
     assert 0 < slow < 0.8 * fast
     assert "agent.average_rate=0.005" in refusal(capsys, "practice", f"policy={home / 'not-averaged'}", *words, "average_rate=0.1", f"run={home / 'none'}")
+    assert not (home / "none").exists()  # and nothing is in the way of the next try
+
+
+def test_goals_that_were_seen_are_outcomes_of_this_scene_whether_or_not_they_are_practised(home, policy, monkeypatch):
+    aimed = []
+
+    def noted(config, gym, r, keep_images):
+        begin, rollout, goal, aims = attempt(config, gym, r, keep_images)
+        aimed.append((goal, rollout.codes[:, -1]))
+        return begin, rollout, goal, aims
+
+    monkeypatch.setattr("imagoal.jobs.practice.attempt", noted)
+    words = [f"policy={home / 'policy'}", "goal_source=replay", "least_progress=1", "parallel=4", "horizon=3", "updates_per_episode=1", "batch_size=16", "evaluation_episodes=2", "evaluate_every=0", "threads=1"]
+    stage("practice", home / "seen", *words, "episodes=12")
+    seen = torch.cat([outcome for _, outcome in aimed])
+    for r, (goal, _) in enumerate(aimed[1:], 1):
+        assert all((seen[: 4 * r].long() == g.long()).all(1).any() for g in goal)
+    first = encoded(load_policy(str(home / "policy"), torch.device("cpu")).eyes.model, str(home / "model"), open_trajectories(str(home / "data")))
+    assert all((first.long() == g.long()).all(1).any() for g in aimed[0][0])  # nothing was seen here yet
+    saved = latest_checkpoint(str(home / "seen"), "practice")
+    assert torch.equal(saved.tensors["outcomes"].long(), seen.long()) and saved.part("replay")["counters"][2] < 12 * 3  # not all of it is practised
+    page = (home / "seen" / "report.html").read_text()
+    assert "least_progress=1" in page and "updates_per_episode=1" in page and "goals.mixture" not in page
+
+
+def test_the_page_says_what_was_typed_and_not_what_it_stands_for(home, policy):
+    words = [f"policy={home / 'policy'}", "episodes=2", "parallel=2", "evaluation_episodes=2", "batch_size=16", "threads=1", "goal_source=none", "evaluate_every=0"]
+    stage("practice", home / "typed", *words)
+    page = (home / "typed" / "report.html").read_text()
+    assert "goal_source=none" in page and "horizon=" not in page and "updates_per_episode=" not in page
 
 
 def test_plan_evaluate_and_report_run_on_a_practised_policy(home, policy):
