@@ -2,8 +2,9 @@
 true ones, and no practice; CC-RIG, the earlier system; how good imagined goals are; more and less prior data; and practice again in a second scene.
 
 Seed s has its own data and networks, and practises in the s-th held-out scene that has everything. The comparisons of goals share data, latent model, pretrained policy
-and explorers: policies of few demonstrations, which leave room for practice and see through the model of all trajectories; explorers differ in their seed only. CC-RIG has
-the same demonstrations and agent, but sees, is rewarded and imagines by its CC-VAE. Policies of more and less prior data see through models of just that, and explore alone.
+and explorers: policies of few demonstrations, which leave room for practice and see through the model of all trajectories; explorers differ in their seed only. CC-RIG
+clones the same demonstrations, but sees, is rewarded and imagines by its CC-VAE, whose flat latents an MLP reads; it explores alone, by its own noise, as do the policies of
+more and less prior data, which see through models of just that.
 """
 
 from pathlib import Path
@@ -117,9 +118,9 @@ def goal_numbers(found: dict[str, Affordances]) -> dict[str, dict[str, float]]:
 
 
 def numbers(result: dict[str, Any]) -> dict[str, float]:
-    """Success before and after, of all and of each task, and what it cost."""
+    """Success before and after, of all and of each task; the number of attempts lost and the share practised; and what it cost."""
     kept = {k: float(v) for k, v in result.items() if "success" in k and not k.endswith("ci95")}
-    return kept | {"lost": float(result["lost"]), "seconds": float(result["seconds"])}
+    return kept | {name: float(result[name]) for name in ("lost", "kept", "seconds")}
 
 
 def curve(run: Path) -> dict[str, float]:

@@ -117,7 +117,7 @@ def main(config: PracticeConfig) -> None:
     result: dict[str, Any] = {
         **before.numbers("_before"), **after.numbers("_after"),
         "practice_gain": after.rate - before.rate, "evaluation_episodes": config.evaluation_episodes, "lost": lost_in(run),
-        "attempts": config.episodes if config.goal_source != "none" else 0, "seconds": round(time.monotonic() - began, 1),
+        "attempts": config.episodes if config.goal_source != "none" else 0, "kept": kept_in(run, config), "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
     report(config, run, attempts, before, typed, after, result).save(run.path / "report.html")
     run.finish(result)
@@ -390,6 +390,14 @@ def report(
 def lost_in(run: RunFolder) -> int:
     """Attempts that were discarded because a thing left the table."""
     return int(sum(v or 0 for v in read_metrics(run.path).get("lost", [])))
+
+
+def kept_in(run: RunFolder, config: PracticeConfig) -> float:
+    """Share of the attempts that was practised."""
+    if config.goal_source == "none":
+        return 0.0
+    kept = [v or 0.0 for v in read_metrics(run.path).get("kept", []) if v is not None]
+    return sum(kept) / len(kept) if kept else 1 - lost_in(run) / config.episodes
 
 
 def strip_of(rollout: Rollout, i: int, goal: np.ndarray, frames: int = 8) -> list[np.ndarray]:

@@ -20,7 +20,7 @@ from goals.rewards import SparseReward
 from imagoal.jobs.practice import attempt, busy, store
 from imagoal.loading import encoded, load_policy, open_trajectories, practised_before, trajectory_replay
 from imagoal.rollout import Rollout
-from imagoal.run import latest_checkpoint, read_metrics
+from imagoal.run import latest_checkpoint, read_metrics, read_result
 from imagoal.stages import stage
 from imagoal.subgoals import material, practised_material
 from vision import load
@@ -240,6 +240,8 @@ def test_goals_that_were_seen_are_outcomes_of_this_scene_whether_or_not_they_are
     assert all((first.long() == g.long()).all(1).any() for g in aimed[0][0])  # nothing was seen here yet
     saved = latest_checkpoint(str(home / "seen"), "practice")
     assert torch.equal(saved.tensors["outcomes"].long(), seen.long()) and saved.part("replay")["counters"][2] < 12 * 3  # not all of it is practised
+    kept = [v for v in read_metrics(home / "seen")["kept"] if v is not None]
+    assert len(kept) == 3 and read_result(home / "seen")["kept"] == pytest.approx(sum(kept) / 3)
     page = (home / "seen" / "report.html").read_text()
     assert "least_progress=1" in page and "updates_per_episode=1" in page and "goals.mixture" not in page
 

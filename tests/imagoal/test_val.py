@@ -26,7 +26,7 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
     def pretend(jobs, workers):
         for job, folder, words in jobs:
             seen[folder.name] = load(job, [f"run={folder}", *words])
-        return [{"success_before": 0.2, "success_after": 0.5 if "affordance" in " ".join(words) else 0.3, "grasp.success_after": 0.1, "success_after_ci95": [0, 1], "lost": 1, "seconds": 2}
+        return [{"success_before": 0.2, "success_after": 0.5 if "affordance" in " ".join(words) else 0.3, "grasp.success_after": 0.1, "success_after_ci95": [0, 1], "lost": 1, "kept": 0.5, "seconds": 2}
                 for _, _, words in jobs]  # fmt: skip
 
     monkeypatch.setattr(val, "stages", pretend)
@@ -34,7 +34,7 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
     monkeypatch.setattr(val, "curve", lambda run: {"success_after_200": 0.4} if run.name == "practice-val_half" else {})
     monkeypatch.setattr(val, "affordances", lambda folder, seed, config: {"val": Affordances(0.9, 0.7, 2.0, {"drawer": 0.4}), "true_goals": Affordances(1.0, 0.9, 3.0, {})})
     found = val.one_seed(ExperimentConfig(name="val", device="cpu"), tmp_path, 0)
-    assert found["val"]["success_after"] == 0.5 and found["no_practice"]["success_after"] == 0.3 and "success_after_ci95" not in found["val"]
+    assert found["val"]["kept"] == 0.5 and found["val"]["success_after"] == 0.5 and found["no_practice"]["success_after"] == 0.3 and "success_after_ci95" not in found["val"]
     assert found["val"]["goals.affords"] == 0.7 and found["val"]["goals.shows_drawer"] == 0.4 and found["true_goals"]["goals.kinds"] == 3.0
     assert found["second_scene"]["first_scene.success_after_second"] == 0.45
     assert seen["model"].vision.grid == 12 and seen["model"].prior.attention == 2 and seen["model-vae_goals"].vision.image_size == 48
