@@ -31,7 +31,7 @@ EARLIER = "ccrig"  # the variant
 EPISODES, SCENES = 450, 150
 SIZES = {"val_quarter": 4, "val_half": 2, "val_whole": 1}  # variant -> the share of the prior data that it has is one in so many
 FEW, EXPLORERS = 150, (11, 12, 13)  # demonstrations, one of a scene; seeds of the policies that explore
-PARALLEL, JUDGED_EVERY = 40, 5  # attempts at once; rounds of them after which practice from each size is judged, too
+PARALLEL, JUDGED_EVERY = 40, 4  # attempts at once; rounds of them after which practice from each size is judged, too
 SAMPLED = 32  # imagined goals of each judged scene
 JUDGED = 8  # held-out scenes in which imagined goals are judged
 PROBE_SCENES, PROBE_STEPS = 1000, 3000  # the judge's own, and the same for all seeds
@@ -73,16 +73,16 @@ class Jobs:
         return [*out, ("pretrain", self.named("policy", f"-{EARLIER}"), [few[0], f"model={self.named('model', '-ccvae_goals')}", *self.common, "agent.encoder=mlp"])]  # its latents are flat
 
     def practice(self) -> list[Stage]:
-        """In the order of SOURCES, EARLIER and SIZES."""
-        few, curve = self.named("policy", "-few"), [f"evaluate_every={JUDGED_EVERY}"]
+        """In the order of SOURCES and EARLIER."""
+        few = self.named("policy", "-few")
         jobs = [self._practice(variant, few, self.here, source, self._imagined_by(variant, source) + self.explored) for variant, source in SOURCES.items()]
-        jobs += [self._practice(EARLIER, self.named("policy", f"-{EARLIER}"), self.here, "model", self._imagined_by("ccvae_goals", "model"))]
-        endings = zip(SIZES, self.shares, strict=True)
-        return jobs + [self._practice(variant, self.named("policy", ending), self.here, "affordance", curve) for variant, ending in endings]
+        return [*jobs, self._practice(EARLIER, self.named("policy", f"-{EARLIER}"), self.here, "model", self._imagined_by("ccvae_goals", "model"))]
 
-    def again(self) -> list[Stage]:
-        """What VAL has practised goes on in a second scene."""
-        return [self._practice("again", self.named("practice-val"), self.there, "affordance", self.explored)]
+    def more(self) -> list[Stage]:
+        """In the order of SIZES; then what VAL has practised goes on in a second scene."""
+        curve, endings = [f"evaluate_every={JUDGED_EVERY}"], zip(SIZES, self.shares, strict=True)
+        jobs = [self._practice(variant, self.named("policy", ending), self.here, "affordance", curve) for variant, ending in endings]
+        return [*jobs, self._practice("again", self.named("practice-val"), self.there, "affordance", self.explored)]
 
     def _imagined_by(self, variant: str, source: str) -> list[str]:
         return [f"goal_model={self.named('model', f'-{variant}')}"] if source == "model" else []
@@ -97,8 +97,9 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
     jobs = Jobs(config, folder, seed)
     for prepared in (jobs.collect(), jobs.train(), jobs.pretrain()):
         stages(prepared, config.workers)
-    found = dict(zip((*SOURCES, EARLIER, *SIZES), stages(jobs.practice(), config.workers), strict=True))
-    again = stages(jobs.again(), config.workers)[0]
+    found = dict(zip((*SOURCES, EARLIER), stages(jobs.practice(), config.workers), strict=True))
+    *sizes, again = stages(jobs.more(), config.workers)
+    found |= zip(SIZES, sizes, strict=True)
     out = {variant: numbers(result) for variant, result in found.items()}
     for variant in SIZES:
         out[variant] |= curve(folder / f"practice-{variant}")
