@@ -108,7 +108,7 @@ def test_attention_learns_to_look_elsewhere() -> None:
 def test_trunks_say_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match=r"grid_shape \(2, 3, 3\) does not fit goal_dim 17"):
         make_trunk("conv", 20, 17, (2, 3, 3), 4)
-    with pytest.raises(ValueError, match="needs the latent's grid_shape"):
+    with pytest.raises(ValueError, match="needs latents on a grid"):
         make_trunk("conv", 20, 18, None, 4)
     with pytest.raises(ValueError, match=r"attention encoder: grid_shape \(2, 3, 3\) does not fit goal_dim 18, obs_dim 17"):
         make_trunk("attention", 17, 18, (2, 3, 3), 4)

@@ -198,7 +198,7 @@ def test_td3_learns_online_to_reach_points_from_its_own_practice() -> None:
 def test_agents_without_a_grid_and_an_encoder_that_needs_one() -> None:
     agent = TD3(TD3Config(hidden=(8, 8)), 6, 4, 2, grid_shape=None)
     assert isinstance(agent, Agent) and agent.act(torch.zeros(5, 6), torch.zeros(5, 4)).shape == (5, 2)
-    with pytest.raises(ValueError, match="encoder conv needs the latent's grid_shape"):
+    with pytest.raises(ValueError, match="encoder conv needs latents on a grid"):
         TD3(TD3Config(encoder="conv"), 6, 4, 2)
     with pytest.raises(ValueError, match=r"a picture of shape \(3, 1, 1\) does not fit goal_dim 4"):
         TD3(TD3Config(encoder="pixels"), 6, 4, 2)

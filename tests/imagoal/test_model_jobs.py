@@ -150,9 +150,12 @@ def test_bad_requests_are_one_line(home):
             trained(home, f"bad-{words[-1]}", *words)
     with pytest.raises(UserError, match="at least two runs"):
         compare.main(compose("compare", [f"runs={home / 'vae'}", f"run={home / 'alone'}"]))
-    with pytest.raises(UserError, match="codes so far"):
-        trained(home, "flat", "vision=vae", "vision.channels=4")
-        stage("pretrain", home / "policy", f"data={home / 'data'}", f"model={home / 'flat'}")
+
+
+def test_a_policy_learns_through_a_model_without_codes_or_contexts(home):
+    trained(home, "flat", "vision=vae", "vision.channels=4")
+    found = stage("pretrain", home / "policy", f"data={home / 'data'}", f"model={home / 'flat'}", "batch_size=16", "updates=2", "agent=bc", "agent.hidden=16", "threads=1")
+    assert found["updates"] == 2 and found["threshold"] > 0
 
 
 def test_stages_run_side_by_side_and_say_which_failed(home):
