@@ -71,9 +71,10 @@ def evaluate(
         world = open_scene(scene, n, settings)
         drawn = [world.sample([FIRST_SEED + i], changes, tasks[i]) for i in range(begin, begin + n)]
         starts, goals = (np.concatenate(column) for column in zip(*drawn, strict=True))
-        first, shown = world.picture(starts), world.picture(goals)
+        first = world.picture(starts) if eyes.model.needs_context else None
+        shown = world.picture(goals)
         aim = eyes.latents(eyes.codes(shown, first)).clone()
-        way = aim if guide is None else guide(eyes.latents(eyes.codes(first, first)).clone(), aim)
+        way = aim if guide is None else guide(eyes.latents(eyes.codes(world.picture(starts), first)).clone(), aim)
         rollout = roll_out(world, agent, eyes, starts, way, horizon, keep_images=keep_images and begin == 0)
         gone = world.lost()
         success.append(world.success(rollout.states[:, -1], goals) & ~gone)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import get_type_hints
 
 import yaml
@@ -102,13 +102,4 @@ def file_lines(group: str, name: str) -> list[str]:
     if name not in known:
         raise UserError(f"unknown {group} '{name}'{nearest(name, known)}")
     values = yaml.safe_load((compose.CONFIGS / group / f"{name}.yaml").read_text())
-    return ["", f"{group}={name} sets", *(f"  {key}={value}" for key, value in flat(group, values) if not key.endswith(".name"))]
-
-
-def flat(prefix: str, node: object) -> Iterator[tuple[str, object]]:
-    """(dotted key, value) pairs of a tree."""
-    if isinstance(node, dict):
-        for name, value in node.items():
-            yield from flat(f"{prefix}.{name}", value)
-    else:
-        yield prefix, str(node).lower() if isinstance(node, bool) else node
+    return ["", f"{group}={name} sets", *(f"  {key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in compose.leaves(group, values) if not key.endswith(".name"))]

@@ -396,7 +396,7 @@ def kept_in(run: RunFolder, config: PracticeConfig) -> float:
     """Share of the attempts that was practised."""
     if config.goal_source == "none":
         return 0.0
-    kept = [v or 0.0 for v in read_metrics(run.path).get("kept", []) if v is not None]
+    kept = [v for v in read_metrics(run.path).get("kept", []) if v is not None]
     return sum(kept) / len(kept) if kept else 1 - lost_in(run) / config.episodes
 
 
