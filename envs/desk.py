@@ -42,6 +42,8 @@ class DeskBatch:
     Raises ValueError for an unknown name, or where PyBullet is missing.
     """
 
+    place_dim = 3
+
     def __init__(self, scene: str, n: int, image_size: int = 48, yaw: bool = False, kind: str = "desk") -> None:
         self.kind, self._kind_name = KINDS[kind], kind
         self.scene, self.n, self.image_size, self.yaw = self.kind.scene(scene), n, image_size, yaw or self.kind.turns

@@ -24,6 +24,7 @@ class SceneBatch(Protocol):
     image_size: int
     action_dim: int
     proprio_dim: int
+    place_dim: int  # numbers of proprio, the first ones, that say where the hand is
 
     def reset(self, states: np.ndarray) -> None: ...
     def step(self, actions: np.ndarray) -> None: ...

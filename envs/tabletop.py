@@ -55,6 +55,7 @@ class TabletopBatch:
 
     action_dim = 2
     proprio_dim = 2
+    place_dim = 2
 
     def __init__(self, scene: str, n: int, image_size: int = 48, kinds: tuple[str, ...] = KINDS, gate: bool = False) -> None:
         self.rules = GateRules() if gate else FreeRules(kinds)

@@ -170,6 +170,7 @@ class PracticeConfig(JobConfig):
     goal_model: str = key("", "with goal_source=model: the run folder of a train (vae, ccvae, bigan, cbigan, ...) whose model imagines goals")
     explorers: tuple[str, ...] = key((), "run folders of other pretrains on the same model, as of other seeds: they make attempts in turn with the policy, which learns from all of them; where it errs in a new scene, they may not")
     noise: bool = key(True, "attempts add the policy's own noise to its actions; false: they do what it finds best, as where explorers already differ")
+    displacement: float = key(0.0, "attempts by a policy that takes the robot to be elsewhere, and so reaches beside where it would: in a third of them by this much in each direction (standard deviation, in what is read of the robot, about [-1, 1]: at the desk .06 is a centimetre), in a third by twice as much (0: none)", minimum=0)
     candidates: int = key(16, "goals imagined for each attempt, of which one that is not reached already is tried", minimum=1)
     novelty: float = key(1.2, "how far from the start an imagined goal must lie not to count as reached, in thresholds of the reward", minimum=0)
     goals: Any = group("goals", "relabeling of practised episodes; its reward threshold is the pretrain run's")

@@ -64,6 +64,7 @@ def roll_out(
     noise: Noise | None = None,
     clock: Clock | None = None,
     home: int = 0,
+    displaced: Tensor | None = None,
 ) -> Rollout:
     """Runs one episode in every copy of the world: T = `horizon` + `home` steps.
 
@@ -73,6 +74,7 @@ def roll_out(
         goal: latents (n, z); or a follower of subgoals, one plan per copy.
         horizon: steps in which the agent acts.
         home: steps after those, in which the world takes the robot out of the picture, `SceneBatch.homing`.
+        displaced: (n, p), by how much the agent takes the robot to be elsewhere; what is returned is where it was.
         explore: whether the agent adds its own noise, drawn from `generator`.
         noise: added to the actions (n, a), which are then clipped to [-1, 1].
         clock: gets the seconds of physics, rendering, encoding and acting.
@@ -103,7 +105,10 @@ def roll_out(
             elif agent is None:
                 action = torch.zeros(len(starts), world.action_dim, device=eyes.device)
             else:
-                obs = torch.cat([latents, torch.from_numpy(proprio).to(eyes.device)], -1) if eyes.proprio else latents
+                obs = latents
+                if eyes.proprio:
+                    felt = torch.from_numpy(proprio).to(eyes.device)
+                    obs = torch.cat([latents, felt if displaced is None else felt + displaced], -1)
                 action = agent.act(obs, aim, explore, generator)
             if noise is not None and t < horizon:
                 action = disturbed(action, noise.step(generator))

@@ -129,6 +129,8 @@ def check_policy(config: PracticeConfig, policy: Policy) -> None:
         raise UserError(f"recall={config.recall:g} is for agents that only clone (agent=bc): rewards are not those of the goals rehearsed. {config.policy} is another: leave recall out.")
     if config.idle and not policy.eyes.proprio:
         raise UserError(f"idle={config.idle} is judged by where the robot is, which {config.policy} does not read: pretrain with proprio=true, or leave idle out.")
+    if config.displacement and not policy.eyes.proprio:
+        raise UserError(f"displacement={config.displacement:g} is of where the robot feels that it is, which {config.policy} does not read: pretrain with proprio=true, or leave displacement out.")
     if config.average_rate >= 0 and policy.agent.average is None:
         raise UserError(f"average_rate={config.average_rate:g}: the policy of {config.policy} is no average of weights. Pretrain it with agent.average_rate=0.005, or leave average_rate out.")
     if config.goal_source == "affordance":
@@ -286,12 +288,22 @@ def attempt(config: PracticeConfig, gym: Gym, r: int, keep_images: bool) -> tupl
         here = beginning(gym.policy, gym.world, seeds, starts, 0) if gym.homing else begin  # where the robot does begin
         way = gym.imagination.follow(gym.imagination.plan(here.latents, eyes.latents(goal).clone(), generator), config.subgoal_steps)
     gym.policy.agent.eval()
-    rollout = roll_out(gym.world, gym.actor, eyes, starts, way, config.horizon, config.noise, generator, keep_images, home=gym.homing)
+    displaced = displacement(config, gym.world, generator) if config.displacement else None
+    rollout = roll_out(gym.world, gym.actor, eyes, starts, way, config.horizon, config.noise, generator, keep_images, home=gym.homing, displaced=displaced)
     gym.policy.agent.train()
     if isinstance(way, Tensor):
         return begin, rollout, goal, None
     chain = torch.cat([codes_of(gym.policy, way.subgoals[:, :-1].flatten(0, 1)).view(n, -1, eyes.cells), goal[:, None]], 1)
     return begin, rollout, goal, chain[torch.arange(n, device=chain.device)[:, None], torch.stack(way.followed, 1)]
+
+
+def displacement(config: PracticeConfig, world: SceneBatch, generator: torch.Generator) -> Tensor:
+    """By how much each attempt's policy takes the robot to be elsewhere (n, P): N(0, (k * displacement)^2) where the hand is, with k 0, 1 or 2, drawn for each
+    attempt; 0 in what else is read of it. A policy that misses a thing always misses it in the same direction, and then sometimes does not."""
+    n, device = config.parallel, generator.device
+    spread = config.displacement * torch.randint(3, (n, 1), generator=generator, device=device)
+    moved = spread * torch.randn(n, world.place_dim, generator=generator, device=device)
+    return torch.nn.functional.pad(moved, (0, world.proprio_dim - world.place_dim))
 
 
 def distances(gym: Gym, rollout: Rollout, goal: Tensor) -> np.ndarray:

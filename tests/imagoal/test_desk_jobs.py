@@ -3,6 +3,8 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import minari
 import numpy as np
@@ -22,7 +24,8 @@ from envs.desk_simulation import HIGH, LOW, TIP
 from envs.desk_tasks import TASKS, possible
 from envs.families import FAMILIES, SceneSettings, open_scene
 from envs.ptp_tasks import SINGLE
-from imagoal.jobs.practice import beginning
+from imagoal.evaluation import seeded
+from imagoal.jobs.practice import beginning, displacement
 from imagoal.loading import load_policy, practised_before
 from imagoal.rollout import roll_out
 from imagoal.run import read_metrics
@@ -162,3 +165,46 @@ def test_what_an_attempt_begins_with_is_seen_as_its_outcome_is(home):
     plain = beginning(policy, world, np.arange(4), None, 0)
     assert (plain.states == begun.states).all() and (plain.pictures == rollout.images[:, 0]).all()
     world.close()
+
+
+class Noting(Still):
+    """Notes what it is told of itself."""
+
+    def __init__(self):
+        self.told = []
+
+    def act(self, obs, goal, explore=False, generator=None):
+        self.told.append(obs[:, goal.shape[1] :].clone())
+        return super().act(obs, goal)
+
+
+def test_a_displaced_policy_takes_the_hand_to_be_elsewhere_and_what_is_stored_is_where_it_was(home):
+    policy = load_policy(str(home / "policy"), torch.device("cpu"))
+    world, noting, plain = open_scene(FULL, 3, policy.scenes), Noting(), Noting()
+    begun = beginning(policy, world, np.arange(3), None, 0)
+    moved = torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.1, -0.2, 0.3, 0.0], [-0.5, 0.0, 0.0, 0.0]])
+    rollout = roll_out(world, noting, policy.eyes, begun.states, begun.latents, 4, displaced=moved)
+    roll_out(world, plain, policy.eyes, begun.states, begun.latents, 4)
+    world.close()
+    assert torch.equal(torch.stack(noting.told, 1), rollout.proprio[:, :-1] + moved[:, None])
+    assert torch.equal(torch.stack(plain.told, 1), rollout.proprio[:, :-1])
+
+
+def test_a_third_of_the_attempts_is_displaced_a_third_by_twice_as_much_and_only_where_the_hand_is():
+    config: Any = SimpleNamespace(parallel=3000, displacement=0.1)
+    world: Any = SimpleNamespace(place_dim=3, proprio_dim=5)
+    drawn = displacement(config, world, seeded(0))
+    assert drawn.shape == (3000, 5) and not drawn[:, 3:].any()
+    size = drawn[:, :3].square().mean(1).sqrt()
+    assert (size == 0).float().mean() == pytest.approx(1 / 3, abs=0.03)
+    assert drawn[:, :3].square().mean() == pytest.approx((0.1**2 + 0.2**2) / 3, rel=0.06)
+    assert torch.equal(drawn, displacement(config, world, seeded(0)))
+    tabletop: Any = SimpleNamespace(place_dim=2, proprio_dim=2)
+    assert displacement(config, tabletop, seeded(0)).shape == (3000, 2)
+
+
+def test_displacement_needs_a_policy_that_feels_where_it_is(home, capsys):
+    stage("pretrain", home / "numb", f"data={home / 'data'}", f"model={home / 'model'}", "agent=bc", "proprio=false", "updates=1", "batch_size=16", "threads=1")
+    words = ["practice", f"policy={home / 'numb'}", f"scene={FULL}", "episodes=2", "parallel=2", "threads=1", f"run={home / 'refused'}"]
+    assert "pretrain with proprio=true, or leave displacement out" in refusal(capsys, *words, "displacement=0.1")
+    assert not (home / "refused").exists()
