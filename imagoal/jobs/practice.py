@@ -325,6 +325,14 @@ def store(config: PracticeConfig, gym: Gym, begun: Tensor, rollout: Rollout, goa
     if config.least_progress >= 0:
         far, left = (gym.reward.distance(z, aim) for z in (begun, eyes.latents(rollout.codes[:, -1]).clone()))
         kept &= (left <= (1 - config.least_progress) * far).cpu()
+    if config.least_change >= 0:  # something was done, if not what was asked: in hindsight that was
+        ends = rollout.codes[:, -1]
+        moved = gym.reward.distance(begun, eyes.latents(ends).clone()) > config.least_change * gym.policy.threshold
+        besides = moved & ~(kept | torch.from_numpy(lost)).to(moved.device)
+        goal = torch.where(besides[:, None], ends.to(goal), goal)
+        if aims is not None:
+            aims = torch.where(besides[:, None, None], ends[:, None].to(aims), aims)
+        kept |= besides.cpu()
     reached = torch.zeros(n, dtype=torch.bool)
     for i in np.flatnonzero(~lost).tolist():
         latents = eyes.latents(rollout.codes[i, 1:]).clone()
