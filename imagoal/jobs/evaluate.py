@@ -13,8 +13,8 @@ from imagoal.errors import UserError, explained
 from imagoal.evaluation import evaluate
 from imagoal.jobs.collect import cell
 from imagoal.jobs.plan import read_picture
-from imagoal.jobs.practice import strip_of
 from imagoal.loading import load_policy, pick_device
+from imagoal.practice_page import strip_of
 from imagoal.report import Report
 from imagoal.run import RunFolder, read_config
 from imagoal.stats import bootstrap_ci, success_interval

@@ -23,8 +23,6 @@ from imagoal.compose import command, own
 from imagoal.config import PracticeConfig
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import Evaluation, evaluate, seeded
-from imagoal.figures import bars_with_intervals, chart, metric_chart
-from imagoal.films import save_film
 from imagoal.goal_sources import Beginning, GoalSource, Outcomes, goal_source
 from imagoal.learning import learn
 from imagoal.loading import (
@@ -39,26 +37,16 @@ from imagoal.loading import (
     scene_settings,
     trajectory_replay,
 )
+from imagoal.practice_page import Attempts, report
 from imagoal.progress import progress
 from imagoal.recall import Recall, clones_only
-from imagoal.report import Report
 from imagoal.rollout import Rollout, roll_out
 from imagoal.run import RunFolder, read_metrics
 from imagoal.subgoals import Imagination, check_horizon, check_value, codes_of, open_imagination, prior_material, stamp
 from planning import SubgoalFollower
 
 RECALLED = 160  # starts whose goals are rehearsed
-SHOWN = 6  # attempts in the report
 STILL = 0.06  # of what is read of the robot, about [-1, 1]: nearer than this it is where it was; at the desk about a centimetre
-
-
-@dataclass
-class Attempts:
-    """A round of attempts, for the page: pictures of their goals, and distances (n, T + 1) to them in thresholds."""
-
-    rollout: Rollout
-    goals: np.ndarray
-    distance: np.ndarray
 
 
 @dataclass
@@ -364,49 +352,6 @@ def updates(config: PracticeConfig, gym: Gym, r: int, device: torch.device) -> d
     return learn(gym.policy.agent, sampler, config.parallel * config.updates_per_episode, config.batch_size, generator, config.precision)
 
 
-def report(
-    config: PracticeConfig, run: RunFolder, attempts: dict[str, Attempts], before: Evaluation, typed: str, after: Evaluation | None = None, result: dict[str, Any] | None = None
-) -> Report:
-    """The page: before and after, what was imagined and tried, and what the policy does at true goals now. While practice goes on it lacks what comes
-    after, and loads itself anew."""
-    metrics, going_on = read_metrics(run.path), after is None or result is None
-    found = before.numbers("_before") | (after.numbers("_after") if after else {})
-    page = Report(f"Practice in {config.scene}", f"goals from `{config.goal_source}`, seed {config.seed}" + (", going on" if going_on else ""), refresh=20 if going_on else 0)
-    tiles: list[tuple[str, object, str]] = [("Before", f"{100 * before.rate:.0f}%", f"{config.evaluation_episodes} true goals, judged by the simulator")]
-    if after is not None and result is not None:
-        low, high = after.interval
-        tiles += [("After", f"{100 * after.rate:.0f}%", f"95% interval {100 * low:.0f} to {100 * high:.0f}%"),
-                  ("Attempts", result["attempts"], f"{config.horizon} steps each, no reward from outside"), ("Time", f"{result['seconds']:.0f} s", "this session")]  # fmt: skip
-    else:
-        tiles += [("Attempts", int(metrics["step"][-1] or 0), f"of {config.episodes}, {config.horizon} steps each, no reward from outside")]
-    page.numbers(tiles)
-    names = ["", *(f"{name}." for name in before.by_task)]
-    bars = [(f"{name.rstrip('.').replace('_', ' ') or 'all'}, {when}", f"{name}success_{when}") for name in names for when in ("before", "after") if f"{name}success_{when}" in found]
-    figure, axes = chart("Success at true goals", "share of goals", "", height=1.2 + 0.35 * len(bars))
-    bars_with_intervals(axes, [label for label, _ in bars], [found[k] for _, k in bars], [found[f"{k}_ci95"] for _, k in bars])
-    page.figure(figure, "Bars: share of goals reached; whiskers: 95% Wilson intervals over episodes.")
-    lines = {"success": "true goals reached (evaluation)", "reached": "imagined goals reached (its own judgement)"}
-    if figure_of_curves := metric_chart(metrics, lines, "While practising", "attempts", "share", 2.6):
-        page.figure(figure_of_curves)
-    page.section("Imagined and tried", "Left to right: the start, the goal that was imagined (decoded), and the attempt at it.")
-    for name, shown in attempts.items():
-        few = min(3, len(shown.goals))
-        page.grid([strip_of(shown.rollout, i, shown.goals[i]) for i in range(few)], caption=name)
-        figure, axes = chart("", "step", "distance to the goal", height=1.9)
-        axes.plot(shown.distance[:few].T)
-        axes.axhline(1.0, color="grey", linewidth=0.8, linestyle=":")
-        page.figure(figure, f"{name}: latent distances of these attempts from their goals, in thresholds of the reward; below the dotted line a goal counts as reached.")
-        if after is None or shown.rollout.images is None:
-            continue
-        save_film(run.films / f"{name.replace(' ', '-')}.gif", np.concatenate(list(shown.rollout.images[:4]), axis=2), upscale=2)
-    if after is not None:
-        page.section("True goals after practice", "Goals the policy was judged at. Left to right: the start, the goal, the attempt.")
-        rows = [strip_of(after.rollouts[0], i, after.goals[i]) for i in range(min(SHOWN, len(after.goals)))]
-        page.grid(rows, row_labels=["reached" if s else "missed" for s in after.success[: len(rows)]])
-    page.section("The command").command(typed)
-    return page
-
-
 def lost_in(run: RunFolder) -> int:
     """Attempts that were discarded because a thing left the table."""
     return int(sum(v or 0 for v in read_metrics(run.path).get("lost", [])))
@@ -418,11 +363,3 @@ def kept_in(run: RunFolder, config: PracticeConfig) -> float:
         return 0.0
     kept = [v for v in read_metrics(run.path).get("kept", []) if v is not None]
     return sum(kept) / len(kept) if kept else 1 - lost_in(run) / config.episodes
-
-
-def strip_of(rollout: Rollout, i: int, goal: np.ndarray, frames: int = 8) -> list[np.ndarray]:
-    """Start, goal, then evenly spaced frames of attempt i, ending with the last."""
-    assert rollout.images is not None
-    shown = rollout.images[i]
-    picks = np.linspace(0, len(shown) - 1, frames + 1).astype(int)[1:]
-    return [shown[0], goal, *shown[picks]]

@@ -19,9 +19,9 @@ from imagoal.errors import UserError, explained
 from imagoal.exploration import explore, fit_model
 from imagoal.figures import metric_chart
 from imagoal.films import save_film
-from imagoal.jobs.practice import strip_of
 from imagoal.judging import Judged, choose, judge
 from imagoal.loading import pick_device
+from imagoal.practice_page import strip_of
 from imagoal.progress import progress
 from imagoal.report import Report
 from imagoal.run import RunFolder, read_config, read_metrics
