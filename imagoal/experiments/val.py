@@ -1,5 +1,5 @@
 """VAL at the desk (thesis ch. 9, figs. 44 and 48): practice in a held-out scene at goals from the affordance prior, beside goals from other models, from what was seen,
-true ones, and no practice; CC-RIG, the earlier system; how good imagined goals are; more and less prior data; and practice again in a second scene.
+true ones, and no practice; CC-RIG, the earlier system; how good imagined goals are; more and less prior data; practice as long again; and again in a second scene.
 
 Seed s has its own data and networks, and practises in the s-th held-out scene that has everything. The comparisons of goals share data, latent model, pretrained policy
 and explorers: policies of few demonstrations, which leave room for practice and see through the model of all trajectories; explorers differ in their seed only. CC-RIG
@@ -28,6 +28,7 @@ EYES = ("vision=vqvae_small", "vision.grid=12", "vision.stem=2", "vision.code_di
 GOAL_MODELS = {"vae_goals": "vae", "ccvae_goals": "ccvae", "bigan_goals": "bigan", "cbigan_goals": "cbigan"}  # variant -> vision
 SOURCES = {"val": "affordance", **dict.fromkeys(GOAL_MODELS, "model"), "replay_goals": "replay", "oracle_goals": "oracle", "no_practice": "none"}
 EARLIER = "ccrig"  # the variant
+LONGER = {"val_longer": "val", "no_practice_longer": "no_practice"}  # variant -> the one that it goes on from, in the same scene
 EPISODES, SCENES = 450, 150
 SIZES = {"val_quarter": 4, "val_half": 2, "val_whole": 1}  # variant -> the share of the prior data that it has is one in so many
 FEW, EXPLORERS = 150, (11, 12, 13)  # demonstrations, one of a scene; seeds of the policies that explore
@@ -35,7 +36,7 @@ PARALLEL, JUDGED_EVERY = 80, 4  # attempts at once; rounds of them after which p
 SAMPLED = 32  # imagined goals of each judged scene
 JUDGED = 8  # held-out scenes in which imagined goals are judged
 PROBE_SCENES, PROBE_STEPS = 1000, 3000  # the judge's own, and the same for all seeds
-BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in (*SOURCES, EARLIER, *SIZES) for when in ("before", "after")]
+BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in (*SOURCES, *LONGER, EARLIER, *SIZES) for when in ("before", "after")]
 BARS += [("val", f"{task}.success_{when}", f"VAL, {task.replace('_', ' ')}: {when}") for task in TASKS for when in ("before", "after")]
 
 
@@ -46,7 +47,7 @@ class Jobs:
         scenes = whole_scenes("held_out", seed + 2)
         self.folder, (self.here, self.there) = folder, scenes[seed : seed + 2]
         self.common = [f"experiment={config.name}", f"seed={seed}", f"device={config.device}"]
-        self.judged = f"evaluation_episodes={config.episodes}"
+        self.judged, self.later = f"evaluation_episodes={config.episodes}", f"seed={seed + 20}"  # other draws than the first time
         team = ",".join(str(self.named("policy", f"-few-{k}")) for k in EXPLORERS)
         self.explored = [f"explorers=[{team}]", "noise=false"]  # all do what they find best: they differ
         self.shares = {"" if part == 1 else f"-{variant}": part for variant, part in SIZES.items()}
@@ -79,9 +80,10 @@ class Jobs:
         return [*jobs, self._practice(EARLIER, self.named("policy", f"-{EARLIER}"), self.here, "model", self._imagined_by("ccvae_goals", "model"))]
 
     def more(self) -> list[Stage]:
-        """In the order of SIZES; then what VAL has practised goes on in a second scene."""
+        """In the order of SIZES; then of LONGER; then what VAL has practised goes on in a second scene."""
         curve, endings = [f"evaluate_every={JUDGED_EVERY}"], zip(SIZES, self.shares, strict=True)
         jobs = [self._practice(variant, self.named("policy", ending), self.here, "affordance", curve) for variant, ending in endings]
+        jobs += [self._practice(variant, self.named(f"practice-{first}"), self.here, SOURCES[first], [*self.explored, self.later]) for variant, first in LONGER.items()]
         return [*jobs, self._practice("again", self.named("practice-val"), self.there, "affordance", self.explored)]
 
     def _imagined_by(self, variant: str, source: str) -> list[str]:
@@ -99,7 +101,7 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
         stages(prepared, config.workers)
     found = dict(zip((*SOURCES, EARLIER), stages(jobs.practice(), config.workers), strict=True))
     *sizes, again = stages(jobs.more(), config.workers)
-    found |= zip(SIZES, sizes, strict=True)
+    found |= zip((*SIZES, *LONGER), sizes, strict=True)
     out = {variant: numbers(result) for variant, result in found.items()}
     for variant in SIZES:
         out[variant] |= curve(folder / f"practice-{variant}")

@@ -48,6 +48,9 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
         assert [Path(run).name for run in practice.explorers] == [f"policy-few-{k}" for k in (11, 12, 13)] and not practice.noise
         told = {f.name: getattr(practice, f.name) for f in fields(practice) if f.name not in ("run", "goal_source", "goal_model", "policy", "scene")}
         assert told == {name: getattr(explored, name) for name in told}
+    for variant, first in val.LONGER.items():
+        assert seen[f"practice-{variant}"].policy.endswith(f"practice-{first}") and seen[f"practice-{variant}"].scene == seen[f"practice-{first}"].scene
+        assert seen[f"practice-{variant}"].seed == 20 and seen[f"practice-{variant}"].goal_source == val.SOURCES[first] and variant in found
     assert explored.policy.endswith("policy-few") and seen["data-few"].episodes == seen["data-few"].scenes == 150
     assert few.seed == 12 and few.data.endswith("data-few") and Path(few.model).name == "model"
     sizes = [seen[f"practice-{variant}"] for variant in val.SIZES]
