@@ -1,5 +1,6 @@
 """VAL at the desk (thesis ch. 9, figs. 44 and 48): practice in a held-out scene at goals from the affordance prior, beside goals from other models, from what was seen,
-true ones, and no practice; CC-RIG, the earlier system; how good imagined goals are; more and less prior data; practice as long again; and again in a second scene.
+true ones, and no practice; CC-RIG, the earlier system; how good imagined goals are; more and less prior data; practice as long again; again in a second scene;
+and as long from the start in scenes that nothing was chosen by.
 
 Seed s has its own data and networks, and practises in the s-th held-out scene that has everything. The comparisons of goals share data, latent model, pretrained policy
 and explorers: policies of few demonstrations, which leave room for practice and see through the model of all trajectories; explorers differ in their seed only. CC-RIG
@@ -29,23 +30,27 @@ GOAL_MODELS = {"vae_goals": "vae", "ccvae_goals": "ccvae", "bigan_goals": "bigan
 SOURCES = {"val": "affordance", **dict.fromkeys(GOAL_MODELS, "model"), "replay_goals": "replay", "oracle_goals": "oracle", "no_practice": "none"}
 EARLIER = "ccrig"  # the variant
 LONGER = {"val_longer": "val", "no_practice_longer": "no_practice"}  # variant -> the one that it goes on from, in the same scene
+ELSEWHERE = {"val_elsewhere": "val", "no_practice_elsewhere": "no_practice"}  # variant -> the one whose policy, goals and team it has, in other scenes
+UNTRIED, OTHERS = 12, 3  # whole held-out scenes in which trials were made; those beyond, where every seed practises
 EPISODES, SCENES = 450, 150
 SIZES = {"val_quarter": 4, "val_half": 2, "val_whole": 1}  # variant -> the share of the prior data that it has is one in so many
 FEW, EXPLORERS = 150, (11, 12, 13)  # demonstrations, one of a scene; seeds of the policies that explore
 PARALLEL, JUDGED_EVERY = 80, 4  # attempts at once; rounds of them after which practice from each size is judged, too
+LONG = 1280  # attempts elsewhere, judged half-way too: as many as `LONGER` has had
 SAMPLED = 32  # imagined goals of each judged scene
 JUDGED = 8  # held-out scenes in which imagined goals are judged
 PROBE_SCENES, PROBE_STEPS = 1000, 3000  # the judge's own, and the same for all seeds
-BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in (*SOURCES, *LONGER, EARLIER, *SIZES) for when in ("before", "after")]
-BARS += [("val", f"{task}.success_{when}", f"VAL, {task.replace('_', ' ')}: {when}") for task in TASKS for when in ("before", "after")]
+BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in (*SOURCES, *LONGER, *ELSEWHERE, EARLIER, *SIZES) for when in ("before", "after")]
+BARS += [(variant, f"{task}.success_{when}", f"{variant.replace('_', ' ')}, {task.replace('_', ' ')}: {when}") for variant in ("val", "val_elsewhere") for task in TASKS for when in ("before", "after")]
 
 
 class Jobs:
     """The stages of one seed in the order of what they need, as lists for `stages`: of a list all can run at once."""
 
     def __init__(self, config: ExperimentConfig, folder: Path, seed: int) -> None:
-        scenes = whole_scenes("held_out", seed + 2)
+        scenes = whole_scenes("held_out", max(seed + 2, UNTRIED + (seed + 1) * OTHERS))
         self.folder, (self.here, self.there) = folder, scenes[seed : seed + 2]
+        self.others = scenes[UNTRIED + seed * OTHERS :][:OTHERS]
         self.common = [f"experiment={config.name}", f"seed={seed}", f"device={config.device}"]
         self.judged, self.later = f"evaluation_episodes={config.episodes}", f"seed={seed + 20}"  # other draws than the first time
         team = ",".join(str(self.named("policy", f"-few-{k}")) for k in EXPLORERS)
@@ -86,6 +91,11 @@ class Jobs:
         jobs += [self._practice(variant, self.named(f"practice-{first}"), self.here, SOURCES[first], [*self.explored, self.later]) for variant, first in LONGER.items()]
         return [*jobs, self._practice("again", self.named("practice-val"), self.there, "affordance", self.explored)]
 
+    def elsewhere(self) -> list[Stage]:
+        """In the order of ELSEWHERE, in each of the others."""
+        few, words = self.named("policy", "-few"), [*self.explored, f"episodes={LONG}", f"evaluate_every={LONG // PARALLEL // 2}"]
+        return [self._practice(f"{variant}-{i}", few, scene, SOURCES[like], words) for variant, like in ELSEWHERE.items() for i, scene in enumerate(self.others)]
+
     def _imagined_by(self, variant: str, source: str) -> list[str]:
         return [f"goal_model={self.named('model', f'-{variant}')}"] if source == "model" else []
 
@@ -105,6 +115,9 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
     out = {variant: numbers(result) for variant, result in found.items()}
     for variant in SIZES:
         out[variant] |= curve(folder / f"practice-{variant}")
+    there = iter(stages(jobs.elsewhere(), config.workers))
+    for variant in ELSEWHERE:
+        out[variant] = over_scenes([numbers(next(there)) | curve(folder / f"practice-{variant}-{i}") for i in range(OTHERS)])
     kept = remembered(folder / "first_scene.json", lambda: judged_in(folder / "practice-again", jobs.here, config))
     out["second_scene"] = numbers(again) | {"first_scene.success_after_first": float(found["val"]["success_after"]), "first_scene.success_after_second": kept}
     for variant, quality in remembered(folder / "affordances.json", lambda: goal_numbers(affordances(folder, seed, config))).items():
@@ -124,6 +137,12 @@ def numbers(result: dict[str, Any]) -> dict[str, float]:
     """Success before and after, of all and of each task; the number of attempts lost and the share practised; and what it cost."""
     kept = {k: float(v) for k, v in result.items() if "success" in k and not k.endswith("ci95")}
     return kept | {name: float(result[name]) for name in ("lost", "kept", "seconds")}
+
+
+def over_scenes(found: list[dict[str, float]]) -> dict[str, float]:
+    """Means over scenes; and success before and after in each, as `scene_I.success_WHEN`."""
+    each = {f"scene_{i}.{name}": one[name] for i, one in enumerate(found) for name in ("success_before", "success_after")}
+    return each | {name: sum(one[name] for one in found) / len(found) for name in found[0]}
 
 
 def curve(run: Path) -> dict[str, float]:

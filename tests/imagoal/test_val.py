@@ -51,6 +51,15 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
     for variant, first in val.LONGER.items():
         assert seen[f"practice-{variant}"].policy.endswith(f"practice-{first}") and seen[f"practice-{variant}"].scene == seen[f"practice-{first}"].scene
         assert seen[f"practice-{variant}"].seed == 20 and seen[f"practice-{variant}"].goal_source == val.SOURCES[first] and variant in found
+    tried = val.whole_scenes("held_out", val.UNTRIED)
+    others = [seen[f"practice-val_elsewhere-{i}"] for i in range(val.OTHERS)]
+    assert len({practice.scene for practice in others} - {*tried}) == val.OTHERS and all(len(possible(sample_desk(practice.scene))) == len(TASKS) for practice in others)
+    for i, practice in enumerate(others):  # these differ in their goals only, and as much is practised as by those that went on
+        idle = seen[f"practice-no_practice_elsewhere-{i}"]
+        assert (practice.goal_source, idle.goal_source) == ("affordance", "none") and practice.episodes == 2 * explored.episodes == 2 * practice.evaluate_every * practice.parallel
+        told = {f.name: getattr(practice, f.name) for f in fields(practice) if f.name not in ("run", "goal_source")}
+        assert told == {name: getattr(idle, name) for name in told} and practice.policy == explored.policy and practice.explorers == explored.explorers
+    assert found["val_elsewhere"]["success_after"] == 0.5 == found["val_elsewhere"]["scene_2.success_after"] and found["no_practice_elsewhere"]["scene_0.success_after"] == 0.3
     assert explored.policy.endswith("policy-few") and seen["data-few"].episodes == seen["data-few"].scenes == 150
     assert few.seed == 12 and few.data.endswith("data-few") and Path(few.model).name == "model"
     sizes = [seen[f"practice-{variant}"] for variant in val.SIZES]
@@ -67,3 +76,9 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
 def test_curves_are_read_where_practice_was_judged(tmp_path):
     (tmp_path / "metrics.csv").write_text("step,reached,success\n0,,0.25\n40,0.1,\n200,0.2,0.4\n400,0.2,0.45\n600,,0.5\n")
     assert val.curve(tmp_path) == {"success_after_200": 0.4, "success_after_400": 0.45}  # before and after are the result's
+
+
+def test_scenes_are_averaged_and_kept():
+    found = val.over_scenes([{"success_before": 0.2, "success_after": 0.4, "grasp.success_after": 0.0}, {"success_before": 0.4, "success_after": 0.9, "grasp.success_after": 0.5}])
+    assert found == pytest.approx({"success_before": 0.3, "success_after": 0.65, "grasp.success_after": 0.25, "scene_0.success_before": 0.2, "scene_0.success_after": 0.4,
+                                   "scene_1.success_before": 0.4, "scene_1.success_after": 0.9})  # fmt: skip
