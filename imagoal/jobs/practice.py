@@ -310,12 +310,13 @@ def store(config: PracticeConfig, gym: Gym, begun: Tensor, rollout: Rollout, goa
     proprio = rollout.proprio if eyes.proprio else rollout.proprio[..., :0]
     aim = eyes.latents(goal).clone()
     kept = ~torch.from_numpy(lost)
+    ends = rollout.codes[:, -1]
+    came = eyes.latents(ends).clone()
     if config.least_progress >= 0:
-        far, left = (gym.reward.distance(z, aim) for z in (begun, eyes.latents(rollout.codes[:, -1]).clone()))
+        far, left = (gym.reward.distance(z, aim) for z in (begun, came))
         kept &= (left <= (1 - config.least_progress) * far).cpu()
     if config.least_change >= 0:  # something was done, if not what was asked: in hindsight that was
-        ends = rollout.codes[:, -1]
-        moved = gym.reward.distance(begun, eyes.latents(ends).clone()) > config.least_change * gym.policy.threshold
+        moved = gym.reward.distance(begun, came) > config.least_change * gym.policy.threshold
         besides = moved & ~(kept | torch.from_numpy(lost)).to(moved.device)
         goal = torch.where(besides[:, None], ends.to(goal), goal)
         if aims is not None:

@@ -131,8 +131,9 @@ def test_refusals(data, policy, tmp_path, capsys):
     assert "practised_share=-0.5 must lie between 0 and 1" in says("practice", f"policy={policy}", "online=true", "practised_share=-0.5")
     for name in ("practised_share", "recall", "least_progress", "average_rate"):
         assert f"{name}=1.5: must be at most 1" in says("practice", f"policy={policy}", f"{name}=1.5")
-    for words in ("explorers=[x]", "noise=false", "recall=0.5", "average_rate=0.1"):
+    for words in ("explorers=[x]", "noise=false", "recall=0.5", "average_rate=0.1", "displacement=0.1", "least_change=0.5"):
         assert "are of attempts in a scene: leave them out with online=true" in says("practice", f"policy={policy}", "online=true", words)
+    assert "give both, or neither" in says("practice", f"policy={policy}", "least_change=0.5")
     rows, none = np.zeros((3, 3), np.float32), np.zeros((3, 0), np.float32)
     episode = Episode(rows, none, none[0], np.zeros((2, 1), np.float32), np.array([0, np.nan], np.float32), False)
     append_numbers(tmp_path / "nan", [episode], Copies("Pendulum-v1", 1).first)
