@@ -26,10 +26,11 @@ from numpy.typing import ArrayLike
 from imagoal import stats
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")  # Okabe and Ito, grey for their black
+BEFORE = "#b9b4a8"  # of bars that others are to be compared with
 INK, MUTED, FAINT = "#2b2a27", "#77736b", "#dedad2"
 DARK = {
     INK: "#e9e5dc", MUTED: "#a39e93", FAINT: "#3a3833", "#000000": "#e9e5dc",
-    "#0072b2": "#4da6e0", "#d55e00": "#ec7f3b", "#009e73": "#35b98f", "#cc79a7": "#d992b8", "#e69f00": "#e9b03c",
+    "#0072b2": "#4da6e0", "#d55e00": "#ec7f3b", "#009e73": "#35b98f", "#cc79a7": "#d992b8", "#e69f00": "#e9b03c", "#b9b4a8": "#6b675e",
 }  # what the colours become on a dark page  # fmt: skip
 STYLE = {
     "font.family": "sans-serif", "font.size": 11, "axes.titlesize": 12, "axes.titlelocation": "left",
@@ -121,6 +122,7 @@ def bars_with_intervals(
             fontsize=10,
         )
     axes.set_yticks(rows, labels)
+    axes.set_ylim(-0.7, len(labels) - 0.3)  # many bars would else leave much empty
     axes.tick_params(axis="y", labelcolor=INK)
     axes.grid(visible=False, axis="y")
     axes.set_xlim(min(0.0, *(low for low, _ in intervals)), max(ends) * 1.12 if max(ends) > 0 else None)

@@ -7,7 +7,7 @@ import numpy as np
 
 from imagoal.config import PracticeConfig
 from imagoal.evaluation import Evaluation
-from imagoal.figures import bars_with_intervals, chart, metric_chart
+from imagoal.figures import BEFORE, PALETTE, bars_with_intervals, chart, metric_chart
 from imagoal.films import save_film
 from imagoal.report import Report
 from imagoal.rollout import Rollout
@@ -44,7 +44,8 @@ def report(
     names = ["", *(f"{name}." for name in before.by_task)]
     bars = [(f"{name.rstrip('.').replace('_', ' ') or 'all'}, {when}", f"{name}success_{when}") for name in names for when in ("before", "after") if f"{name}success_{when}" in found]
     figure, axes = chart("Success at true goals", "share of goals", "", height=1.2 + 0.35 * len(bars))
-    bars_with_intervals(axes, [label for label, _ in bars], [found[k] for _, k in bars], [found[f"{k}_ci95"] for _, k in bars])
+    colours = [BEFORE if k.endswith("before") else PALETTE[0] for _, k in bars]
+    bars_with_intervals(axes, [label for label, _ in bars], [found[k] for _, k in bars], [found[f"{k}_ci95"] for _, k in bars], colours=colours)
     page.figure(figure, "Bars: share of goals reached; whiskers: 95% Wilson intervals over episodes.")
     lines = {"success": "true goals reached (evaluation)", "reached": "imagined goals reached (its own judgement)"}
     if figure_of_curves := metric_chart(metrics, lines, "While practising", "attempts", "share", 2.6):
@@ -53,8 +54,9 @@ def report(
     for name, shown in attempts.items():
         few = min(3, len(shown.goals))
         page.grid([strip_of(shown.rollout, i, shown.goals[i]) for i in range(few)], caption=name)
-        figure, axes = chart("", "step", "distance to the goal", height=1.9)
+        figure, axes = chart("", "step", "distance", height=1.9)
         axes.plot(shown.distance[:few].T)
+        axes.set_ylim(bottom=0)
         axes.axhline(1.0, color="grey", linewidth=0.8, linestyle=":")
         page.figure(figure, f"{name}: latent distances of these attempts from their goals, in thresholds of the reward; below the dotted line a goal counts as reached.")
         if after is None or shown.rollout.images is None:

@@ -17,7 +17,7 @@ from imagoal.config import ExperimentConfig
 from imagoal.disk import write_atomic
 from imagoal.errors import UserError
 from imagoal.experiments import EXPERIMENTS
-from imagoal.figures import PALETTE, bars_with_intervals, chart, figure_png
+from imagoal.figures import BEFORE, PALETTE, bars_with_intervals, chart, figure_png
 from imagoal.loading import pick_device
 from imagoal.model_page import NUMBERS
 from imagoal.run import RunFolder
@@ -124,9 +124,9 @@ def commit() -> str:
 
 
 def figure(result: dict[str, Any], bars: Sequence[tuple[str, str, str]], label: str = "share of goals") -> bytes:
-    """A bar for each (variant, metric, label) with its interval, a variant's all of one colour; every seed a dot."""
+    """A bar for each (variant, metric, label) with its interval, a variant's all of one colour, but for how it was before; every seed a dot."""
     variants = list(dict.fromkeys(variant for variant, *_ in bars))
-    colours = [PALETTE[variants.index(variant) % len(PALETTE)] for variant, *_ in bars]
+    colours = [BEFORE if name.endswith("before") else PALETTE[variants.index(variant) % len(PALETTE)] for variant, _, name in bars]
     found = [result["variants"][variant][metric] for variant, metric, _ in bars]
     title = f"{result['experiment']}: {len(result['seeds'])} seeds" + (f", {result['episodes']} episodes each" if label == "share of goals" else "")
     drawing, axes = chart(title, label, "", height=1.4 + 0.35 * len(bars))
