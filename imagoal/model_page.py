@@ -36,7 +36,7 @@ NUMBERS = {
 def tiles(result: dict[str, Any]) -> list[tuple[str, object, str]]:
     """The headline numbers that a result has."""
     return [
-        (title, f"{result[name]:.3g} {unit}".strip(), note)
+        (title, f"{result[name]:.0%}" if unit == "share" else f"{result[name]:.3g} {unit}".strip(), note)
         for name, (title, unit, note) in NUMBERS.items()
         if isinstance(result.get(name), float) and not (name == "elbo_per_dim" and "bits_per_dim" in result)
     ]

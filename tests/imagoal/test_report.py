@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from imagoal import figures, films
+from imagoal.model_page import tiles
 from imagoal.report import Report, inline, number, paragraphs
 
 VOID = {"meta", "img", "source", "path", "br", "link"}
@@ -207,3 +208,7 @@ def test_charts_refuse_shapes_that_do_not_fit():
     _, axes = figures.chart()
     with pytest.raises(ValueError, match="ys"):
         figures.learning_curve(axes, [0, 1], [[1, 2, 3]], "x")
+
+
+def test_shares_of_a_model_are_percentages():
+    assert [tile[:2] for tile in tiles({"codes_used": 0.5, "perplexity": 191.6})] == [("Perplexity", "192 codes"), ("Codes used", "50%")]
