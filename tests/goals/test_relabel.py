@@ -227,7 +227,7 @@ def test_similar_goals_are_how_others_ended_that_count_as_reached(monkeypatch) -
     assert drawn() == expected, "the nearest four, its own end for those of them that are too far"
     replay.add_episode(torch.tensor([[50.0], [60.0], [0.15]]), torch.zeros(3, 1), torch.zeros(3, 1), scene=1)
     assert drawn()[7] == {0.15} and drawn()[8] == {0.1}, "known as soon as it is stored"
-    monkeypatch.setattr("goals.relabel.COMPARED", 3)  # of scene 0 its first, middle and last episode
+    monkeypatch.setattr("goals.similar.COMPARED", 3)  # of scene 0 its first, middle and last episode
     replay.version += 1
     assert drawn()[1] == {0.0, 0.3}
     batch = sampler.sample(64, g)
