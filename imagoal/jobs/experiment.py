@@ -113,11 +113,11 @@ def metric(values: Sequence[float], unit: str) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The code's commit, with a plus where files differ from it; unknown outside a checkout."""
+    """The code's commit, with a plus where files differ from it, other than results, which are written after every seed; unknown outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     try:
         head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-        dirty = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=root, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)benchmarks/results"], cwd=root, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head + ("+" if dirty.stdout.strip() else "")
