@@ -70,7 +70,7 @@ def report(
     return page
 
 
-def strip_of(rollout: Rollout, i: int, goal: np.ndarray, frames: int = 8) -> list[np.ndarray]:
+def strip_of(rollout: Rollout, i: int, goal: np.ndarray, frames: int = 5) -> list[np.ndarray]:
     """Start, goal, then evenly spaced frames of attempt i, ending with the last."""
     assert rollout.images is not None
     shown = rollout.images[i]
