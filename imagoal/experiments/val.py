@@ -31,7 +31,7 @@ SOURCES = {"val": "affordance", **dict.fromkeys(GOAL_MODELS, "model"), "replay_g
 EARLIER = "ccrig"  # the variant
 LONGER = {"val_longer": "val", "no_practice_longer": "no_practice"}  # variant -> the one that it goes on from, in the same scene
 ELSEWHERE = {"val_elsewhere": "val", "no_practice_elsewhere": "no_practice"}  # variant -> the one whose policy, goals and team it has, in other scenes
-UNTRIED, OTHERS = 12, 3  # whole held-out scenes in which trials were made; those beyond, where every seed practises
+TRIED, OTHERS = 12, 3  # whole held-out scenes in which trials were made; how many of those beyond every seed practises in
 EPISODES, SCENES = 450, 150
 SIZES = {"val_quarter": 4, "val_half": 2, "val_whole": 1}  # variant -> the share of the prior data that it has is one in so many
 FEW, EXPLORERS = 150, (11, 12, 13)  # demonstrations, one of a scene; seeds of the policies that explore
@@ -48,9 +48,9 @@ class Jobs:
     """The stages of one seed in the order of what they need, as lists for `stages`: of a list all can run at once."""
 
     def __init__(self, config: ExperimentConfig, folder: Path, seed: int) -> None:
-        scenes = whole_scenes("held_out", max(seed + 2, UNTRIED + (seed + 1) * OTHERS))
+        scenes = whole_scenes("held_out", TRIED + (seed + 1) * OTHERS)
         self.folder, (self.here, self.there) = folder, scenes[seed : seed + 2]
-        self.others = scenes[UNTRIED + seed * OTHERS :][:OTHERS]
+        self.others = scenes[-OTHERS:]
         self.common = [f"experiment={config.name}", f"seed={seed}", f"device={config.device}"]
         self.judged, self.later = f"evaluation_episodes={config.episodes}", f"seed={seed + 20}"  # other draws than the first time
         team = ",".join(str(self.named("policy", f"-few-{k}")) for k in EXPLORERS)
@@ -110,8 +110,8 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
     for prepared in (jobs.collect(), jobs.train(), jobs.pretrain()):
         stages(prepared, config.workers)
     found = dict(zip((*SOURCES, EARLIER), stages(jobs.practice(), config.workers), strict=True))
-    *sizes, again = stages(jobs.more(), config.workers)
-    found |= zip((*SIZES, *LONGER), sizes, strict=True)
+    *more, again = stages(jobs.more(), config.workers)
+    found |= zip((*SIZES, *LONGER), more, strict=True)
     out = {variant: numbers(result) for variant, result in found.items()}
     for variant in SIZES:
         out[variant] |= curve(folder / f"practice-{variant}")

@@ -126,7 +126,7 @@ def commit() -> str:
 def figure(result: dict[str, Any], bars: Sequence[tuple[str, str, str]], label: str = "share of goals") -> bytes:
     """A bar for each (variant, metric, label) with its interval, a variant's all of one colour, but for how it was before; every seed a dot."""
     variants = list(dict.fromkeys(variant for variant, *_ in bars))
-    colours = [BEFORE if name.endswith("before") else PALETTE[variants.index(variant) % len(PALETTE)] for variant, _, name in bars]
+    colours = [BEFORE if metric.endswith("before") else PALETTE[variants.index(variant) % len(PALETTE)] for variant, metric, _ in bars]
     found = [result["variants"][variant][metric] for variant, metric, _ in bars]
     title = f"{result['experiment']}: {len(result['seeds'])} seeds" + (f", {result['episodes']} episodes each" if label == "share of goals" else "")
     drawing, axes = chart(title, label, "", height=1.4 + 0.35 * len(bars))

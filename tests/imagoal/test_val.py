@@ -51,7 +51,7 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
     for variant, first in val.LONGER.items():
         assert seen[f"practice-{variant}"].policy.endswith(f"practice-{first}") and seen[f"practice-{variant}"].scene == seen[f"practice-{first}"].scene
         assert seen[f"practice-{variant}"].seed == 20 and seen[f"practice-{variant}"].goal_source == val.SOURCES[first] and variant in found
-    tried = val.whole_scenes("held_out", val.UNTRIED)
+    tried = val.whole_scenes("held_out", val.TRIED)
     others = [seen[f"practice-val_elsewhere-{i}"] for i in range(val.OTHERS)]
     assert len({practice.scene for practice in others} - {*tried}) == val.OTHERS and all(len(possible(sample_desk(practice.scene))) == len(TASKS) for practice in others)
     for i, practice in enumerate(others):  # these differ in their goals only, and as much is practised as by those that went on
