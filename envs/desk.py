@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 from envs.desk_experts import homing
 from envs.desk_kind import DeskKind
-from envs.desk_simulation import GRIP, HIGH, LOW, TIP, YAW, DeskSimulation
+from envs.desk_simulation import GRIP, HIGH, LOW, STEP, TIP, TURN, YAW, DeskSimulation
 from envs.desk_tasks import DESK
 from envs.experts import OUPolicy, Policy
 from envs.goal_env import GoalEnv
@@ -92,6 +92,15 @@ class DeskBatch:
         tip = proprio[:, :3] * ((HIGH - LOW) / 2) + (HIGH + LOW) / 2
         action = homing(tip, (opening > SHUT) & (opening < WIDE))
         return np.insert(action, 3, 0.0, axis=1) if self.yaw else action
+
+    def follow(self, proprio: np.ndarray, path: np.ndarray, action: np.ndarray) -> np.ndarray:
+        """Actions (n, A), clipped to [-1, 1], that lead along a path: those that were taken where `proprio` was `path` (n, P), and besides the way there from where it is now (n, P)."""
+        reach = (HIGH - LOW) / 2 / STEP
+        if self.yaw:
+            reach = np.append(reach, np.pi / 2 / TURN)
+        out = action.copy()
+        out[:, : len(reach)] += (path - proprio)[:, : len(reach)] * reach
+        return np.clip(out, -1.0, 1.0)
 
     def images(self) -> np.ndarray:
         """(n, size, size, 3) uint8."""

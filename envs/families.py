@@ -38,6 +38,10 @@ class SceneBatch(Protocol):
         """Actions (n, A), by `proprio` (n, P) now and when an attempt `ended`, that take the robot out of the picture within its family's `homing` steps; zeros where there are none."""
         ...
 
+    def follow(self, proprio: np.ndarray, path: np.ndarray, action: np.ndarray) -> np.ndarray:
+        """Actions (n, A), clipped to [-1, 1], that lead along a path: those that were taken where `proprio` was `path` (n, P), and besides the way there from where it is now (n, P)."""
+        ...
+
     def lost(self) -> np.ndarray:
         """Which copies broke, (n,) bool: a thing left the table, or a number is none. What happened in them does not count."""
         ...

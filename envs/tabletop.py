@@ -12,7 +12,7 @@ from envs.gate import PARTS, GateRules
 from envs.goal_env import GoalEnv
 from envs.render import Camera
 from envs.scenes import HELD_OUT, KINDS, Scene, sample_scene
-from envs.simulation import HAND_LIMIT, Simulation, outcome_success
+from envs.simulation import HAND_LIMIT, STEP_SIZE, Simulation, outcome_success
 
 CACHED_WORLDS = 128  # scenes an environment keeps built: building one costs as much as ten steps
 
@@ -130,6 +130,10 @@ class TabletopBatch:
     def homing(self, proprio: np.ndarray, ended: np.ndarray) -> np.ndarray:
         """Zeros (n, 2): the hand stays."""
         return np.zeros((len(proprio), self.action_dim), np.float32)
+
+    def follow(self, proprio: np.ndarray, path: np.ndarray, action: np.ndarray) -> np.ndarray:
+        """Actions (n, 2), clipped to [-1, 1], that lead along a path: those that were taken where the hand was at `path` (n, 2), and besides the way there from `proprio`."""
+        return np.clip(action + (path - proprio) * np.float32(HAND_LIMIT / STEP_SIZE), -1.0, 1.0)
 
     def images(self) -> np.ndarray:
         """(n, size, size, 3) uint8."""

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from goals.batch import Batch, Snippet, empty_batch
+from goals.kinds import WeightedRows
 from goals.replay import Replay
 from goals.rewards import Reward, RewardConfig, SuccessReward
 from goals.similar import SIMILAR, similar_endings
@@ -144,6 +145,7 @@ class HindsightSampler(Sampler):
         if reward is None and replay.latent_dim and any(getattr(mixture, k) for k in KINDS if k != "original"):
             raise ValueError("stored rewards are of original goals: set mixture.original to 1 and the others to 0")
         self.replay, self.mixture, self.reward, self.done_on_reach = replay, mixture, reward, done_on_reach
+        self.drawn: Replay | WeightedRows = replay  # where transitions are drawn from; assign weighted ones to practise some more than others
         self._buffers: dict[int, tuple[Batch, list[Batch]]] = {}  # of each size, and its parts
         self._checked: tuple[int, Mixture] | None = None
         self._counts: dict[int, dict[str, int]] = {}  # of the mixture that was checked, by size, without zeros
@@ -204,7 +206,7 @@ class HindsightSampler(Sampler):
 
     def _fill(self, batch: Batch, generator: torch.Generator, count: int) -> None:
         replay, z = self.replay, self.replay.latent_dim
-        rows, left = replay.rows_at(self._uniform(count, batch.action.shape[0] // count, generator))
+        rows, left = self.drawn.rows_at(self._uniform(count, batch.action.shape[0] // count, generator))
         replay.write_observation(rows, batch.obs)
         replay.write_observation(rows + 1, batch.next_obs)
         torch.index_select(replay.action, 0, rows, out=batch.action)
@@ -245,7 +247,7 @@ class HindsightSampler(Sampler):
         if length < 1:
             raise ValueError(f"a snippet has at least 1 transition, not {length}")
         self._check()
-        first, left = replay.rows_at(self._uniform(1, size, generator))
+        first, left = self.drawn.rows_at(self._uniform(1, size, generator))
         first = first.long()
         steps = torch.arange(length + 1, device=replay.device)
         last = replay.end[first].long()[:, None] - 1

@@ -171,6 +171,8 @@ class PracticeConfig(JobConfig):
     explorers: tuple[str, ...] = key((), "run folders of other pretrains on the same model, as of other seeds: they make attempts in turn with the policy, which learns from all of them; where it errs in a new scene, they may not")
     noise: bool = key(True, "attempts add the policy's own noise to its actions; false: they do what it finds best, as where explorers already differ")
     displacement: float = key(0.0, "attempts by a policy that takes the robot to be elsewhere, and so reaches beside where it would: in a third of them by this much in each direction (standard deviation, in what is read of the robot, about [-1, 1]: at the desk .06 is a centimetre), in a third by twice as much (0: none)", minimum=0)
+    repeats: float = key(0.0, "share of the attempts that do again what was done before, along the robot's path: half of them a demonstration, of whatever scene, half what an attempt here did, from a start that looks as its own did where it changed something. Needs a policy that reads where the robot is", minimum=0, maximum=1)
+    even: bool = key(False, "practise outcomes of every kind alike, those that are imagined at all: not as often as attempts bring them about")
     candidates: int = key(16, "goals imagined for each attempt, of which one that is not reached already is tried", minimum=1)
     novelty: float = key(1.2, "how far from the start an imagined goal must lie not to count as reached, in thresholds of the reward", minimum=0)
     goals: Any = group("goals", "relabeling of practised episodes; its reward threshold is the pretrain run's")

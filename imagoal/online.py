@@ -177,8 +177,8 @@ def checked(config: PracticeConfig) -> PracticeConfig:
         raise UserError("keep= adds practised episodes of numbers to a dataset: it needs online=true.")
     if -1 < config.practised_share < 0:
         raise UserError(f"practised_share={config.practised_share:g} must lie between 0 and 1, or be -1.")
-    if config.online and (config.least_progress >= 0 or config.idle or config.explorers or not config.noise or config.displacement or config.least_change >= 0 or config.recall or config.average_rate >= 0):
-        raise UserError("least_progress=, idle=, explorers=, noise=, displacement=, least_change=, recall= and average_rate= are of attempts in a scene: leave them out with online=true.")
+    if config.online and (config.least_progress >= 0 or config.idle or config.explorers or not config.noise or config.displacement or config.least_change >= 0 or config.recall or config.average_rate >= 0 or config.repeats or config.even):
+        raise UserError("least_progress=, idle=, explorers=, noise=, displacement=, least_change=, recall=, average_rate=, repeats= and even= are of attempts in a scene: leave them out with online=true.")
     if config.least_change >= 0 > config.least_progress:
         raise UserError("least_change= adds to the attempts that least_progress= leaves, and without that all are practised: give both, or neither.")
     if config.online and config.subgoals:

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from agents.agent import Agent
 from agents.exploration import Actor, Team
+from envs.columns import Columns
 from envs.families import FAMILIES, SceneBatch, open_scene
+from goals.kinds import WeightedRows
 from goals.relabel import HindsightSampler, MixedSampler
 from goals.replay import Replay
 from goals.rewards import ChangedCellsReward, SparseReward
@@ -40,6 +42,7 @@ from imagoal.loading import (
 from imagoal.practice_page import Attempts, report
 from imagoal.progress import progress
 from imagoal.recall import Recall, clones_only
+from imagoal.repeats import History, repeats
 from imagoal.rollout import Rollout, roll_out
 from imagoal.run import RunFolder, read_metrics
 from imagoal.subgoals import Imagination, check_horizon, check_value, codes_of, open_imagination, prior_material, stamp
@@ -58,11 +61,14 @@ class Gym:
     prior_data: HindsightSampler
     replay: Replay
     actor: Actor  # who makes attempts: the policy, in turn with explorers where there are any
+    practised: HindsightSampler
     sampler: MixedSampler | Recall
     reward: SparseReward | ChangedCellsReward
     goals: GoalSource
     outcomes: Outcomes
     imagination: Imagination | None  # where attempts go by way of planned subgoals
+    history: History | None  # where attempts are repeated, or practised evenly
+    demonstrations: Columns
     homing: int  # steps after an attempt's own, in which the robot leaves the picture
 
 
@@ -117,6 +123,8 @@ def check_policy(config: PracticeConfig, policy: Policy) -> None:
         raise UserError(f"recall={config.recall:g} is for agents that only clone (agent=bc): rewards are not those of the goals rehearsed. {config.policy} is another: leave recall out.")
     if config.idle and not policy.eyes.proprio:
         raise UserError(f"idle={config.idle} is judged by where the robot is, which {config.policy} does not read: pretrain with proprio=true, or leave idle out.")
+    if config.repeats and not policy.eyes.proprio:
+        raise UserError(f"repeats={config.repeats:g} follow the robot's path, which {config.policy} does not read: pretrain with proprio=true, or leave repeats out.")
     if config.displacement and not policy.eyes.proprio:
         raise UserError(f"displacement={config.displacement:g} is of where the robot feels that it is, which {config.policy} does not read: pretrain with proprio=true, or leave displacement out.")
     if config.average_rate >= 0 and policy.agent.average is None:
@@ -155,9 +163,10 @@ def open_gym(config: PracticeConfig, policy: Policy, run: RunFolder, device: tor
         cast(Any, policy.agent).set_bc_weight(config.bc_weight)
     outcomes = Outcomes(eyes.cells, replay.dtype, device)
     source = goal_source(config, policy, world, codes, outcomes, reward)
+    history = History(eyes.latent_dim, config.horizon, seen, world.action_dim, device) if config.repeats or config.even else None
     recalled = Recall(sampler, policy.agent, goals_here(config, policy, world, source), config.recall) if config.recall else sampler
     team = [load_explorer(run, policy, device) for run in config.explorers]
-    return Gym(policy, world, prior_data, replay, Team([policy.agent, *team]) if team else policy.agent, recalled, reward, source, outcomes, planned, homing)
+    return Gym(policy, world, prior_data, replay, Team([policy.agent, *team]) if team else policy.agent, practised, recalled, reward, source, outcomes, planned, history, columns, homing)
 
 
 def load_explorer(run: str, policy: Policy, device: torch.device) -> Agent:
@@ -228,6 +237,8 @@ def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluatio
         gym.outcomes.add(saved.tensors.get("outcomes", gym.outcomes.codes))
         if gym.imagination:
             gym.imagination.remember(saved.part("plans"))
+        if gym.history is not None:
+            gym.history.load_state_dict(saved.part("history"))
         begin = int(saved.state["round"])
     else:
         run.log(0, success=before.rate)
@@ -258,6 +269,8 @@ def practise(config: PracticeConfig, run: RunFolder, gym: Gym, before: Evaluatio
             tensors |= {f"replay.{k}": v for k, v in gym.replay.state_dict().items()} | {"outcomes": gym.outcomes.codes}
             if gym.imagination:
                 tensors |= {f"plans.{k}": v for k, v in gym.imagination.remembered().items()}
+            if gym.history is not None:
+                tensors |= {f"history.{k}": v for k, v in gym.history.state_dict().items()}
             run.checkpoint("practice", tensors, {"round": r})
     return attempts
 
@@ -276,8 +289,12 @@ def attempt(config: PracticeConfig, gym: Gym, r: int, keep_images: bool) -> tupl
         here = beginning(gym.policy, gym.world, seeds, starts, 0) if gym.homing else begin  # where the robot does begin
         way = gym.imagination.follow(gym.imagination.plan(here.latents, eyes.latents(goal).clone(), generator), config.subgoal_steps)
     gym.policy.agent.eval()
+    actor = gym.actor
+    if config.repeats:
+        assert gym.history is not None
+        actor = repeats(actor, gym.world.follow, begin.latents, config.repeats, gym.history, gym.demonstrations, generator)
     displaced = displacement(config, gym.world, generator) if config.displacement else None
-    rollout = roll_out(gym.world, gym.actor, eyes, starts, way, config.horizon, config.noise, generator, keep_images, home=gym.homing, displaced=displaced)
+    rollout = roll_out(gym.world, actor, eyes, starts, way, config.horizon, config.noise, generator, keep_images, home=gym.homing, displaced=displaced)
     gym.policy.agent.train()
     if isinstance(way, Tensor):
         return begin, rollout, goal, None
@@ -334,6 +351,9 @@ def store(config: PracticeConfig, gym: Gym, begun: Tensor, rollout: Rollout, goa
             rows = torch.cat([rows, torch.tensor([steps])])
             gym.replay.add_episode(rollout.codes[i][rows], proprio[i][rows], rollout.action[i][rows[:-1]], goal=goal[i] if aims is None else aims[i][rows[:-1]],
                                    scene=gym.replay.next_episode if eyes.context_dim else 0)  # fmt: skip
+    if gym.history is not None:
+        acted = steps - gym.homing
+        gym.history.add(aim - begun, begun[kept], came[kept], rollout.proprio[kept, :acted], rollout.action[kept, :acted])
     shares = {"reached": float(reached.float().mean())}
     return shares | ({"kept": float(kept.float().mean())} if config.least_progress >= 0 else {})
 
@@ -349,6 +369,9 @@ def busy(proprio: Tensor, idle: int) -> Tensor:
 def updates(config: PracticeConfig, gym: Gym, r: int, device: torch.device) -> dict[str, Tensor]:
     """The gradient updates of one round; the metrics of the last ones."""
     sampler = gym.sampler if len(gym.replay) else gym.prior_data  # nothing is practised with goal_source=none, and as long as no attempt was kept
+    if config.even and len(gym.replay):
+        assert gym.history is not None
+        gym.practised.drawn = WeightedRows(gym.replay, gym.history.weights())
     generator = seeded(config.seed, 13, r, device=device)
     return learn(gym.policy.agent, sampler, config.parallel * config.updates_per_episode, config.batch_size, generator, config.precision)
 

@@ -23,7 +23,7 @@ def test_only_attempts_that_came_nearer_to_their_goal_are_practised():
         gym: Any
         config: Any
         replay = SimpleNamespace(add_episode=lambda codes, proprio, action, goal, scene, kept=kept: kept.append(int(action[0, 0])))
-        gym = SimpleNamespace(homing=0, policy=SimpleNamespace(eyes=eyes), reward=SparseReward(0.5), replay=replay)
+        gym = SimpleNamespace(history=None, homing=0, policy=SimpleNamespace(eyes=eyes), reward=SparseReward(0.5), replay=replay)
         config = SimpleNamespace(least_progress=least, least_change=-1.0, idle=0)
         shares = store(config, gym, codes[:, 0], rollout, torch.full((5, 1), 10.0), np.array([False] * 4 + [True]))
         assert kept == expected
@@ -44,7 +44,7 @@ def test_attempts_that_did_something_else_are_practised_for_what_came_of_them(pl
         found[int(action[0, 0])] = goal.flatten().tolist()
 
     policy = SimpleNamespace(eyes=SimpleNamespace(latents=lambda c: c.float(), proprio=False, context_dim=0), threshold=2.0)
-    gym = SimpleNamespace(homing=0, policy=policy, reward=SparseReward(2.0), replay=SimpleNamespace(add_episode=add))
+    gym = SimpleNamespace(history=None, homing=0, policy=policy, reward=SparseReward(2.0), replay=SimpleNamespace(add_episode=add))
     config = SimpleNamespace(least_progress=0.2, least_change=1.5, idle=0)
     aims = torch.full((4, 2, 1), 7.0) if planned else None
     shares = store(config, gym, codes[:, 0], rollout, torch.full((4, 1), 10.0), np.array([False] * 3 + [True]), aims)
@@ -59,7 +59,7 @@ def test_an_attempt_that_never_moved_is_not_kept():
     gym: Any
     config: Any
     replay = SimpleNamespace(add_episode=lambda codes, proprio, action, goal, scene: kept.append(int(action[0, 0])))
-    gym = SimpleNamespace(homing=0, policy=SimpleNamespace(eyes=SimpleNamespace(latents=lambda c: c.float(), proprio=True, context_dim=0)), reward=SparseReward(0.5), replay=replay)
+    gym = SimpleNamespace(history=None, homing=0, policy=SimpleNamespace(eyes=SimpleNamespace(latents=lambda c: c.float(), proprio=True, context_dim=0)), reward=SparseReward(0.5), replay=replay)
     config = SimpleNamespace(least_progress=0.0, least_change=-1.0, idle=2)
     assert store(config, gym, torch.zeros(2, 1), rollout, torch.full((2, 1), 10.0), np.zeros(2, bool)) == {"reached": 0.0, "kept": 0.5}
     assert kept == [1]
