@@ -82,8 +82,8 @@ class Repeats:
         now, path, taken = (x.cpu().numpy() for x in (felt, self.proprio[:, self.step], self.action[:, self.step]))
         along = torch.from_numpy(self.follow(now, path, taken)).to(action)
         self.step += 1
-        along += WOBBLE * torch.randn(along.shape, generator=generator, device=along.device)
-        return torch.where(self.which[:, None], along.clamp_(-1.0, 1.0), action)
+        wobble = WOBBLE * torch.randn(along.shape, generator=generator, device=along.device)
+        return torch.where(self.which[:, None], (along + wobble).clamp_(-1.0, 1.0), action)
 
 
 def repeats(base: Actor, follow: Follow, begun: Float[Tensor, "n z"], share: float, history: History, demonstrations: Columns, generator: torch.Generator) -> Repeats:

@@ -10,6 +10,7 @@ from gymnasium.utils.env_checker import check_env
 pytest.importorskip("pybullet", reason="wheels exist up to Python 3.11")
 
 from envs import desk_simulation as sim
+from envs.collect import rollout
 from envs.desk import HORIZON, Desk, DeskBatch
 from envs.desk_experts import HOME_STEPS, START
 from envs.desk_scenes import HELD_OUT_SHAPES, SHAPES, sample_desk, shape_parts
@@ -348,6 +349,26 @@ def test_an_arm_goes_home_from_anywhere(kind):
     rest = [i for i in range(len(state)) if i not in range(5)]  # all but the arm
     assert np.abs(ended[:, rest] - state[rest]).max() < 0.02  # things begin a little above what they lie on
     world.close()
+
+
+@pytest.mark.parametrize("yaw", [False, True])
+def test_a_path_that_did_something_does_it_from_elsewhere_too(yaw):
+    """An expert's press, followed from twelve other starts of the arm, with the drawer as it was: nearly always a press again; its actions alone seldom are."""
+    world = DeskBatch(FULL, 12, yaw=yaw)
+    press = list(world.tasks).index("press_button")
+    rng = np.random.default_rng(0)
+    shown = rollout(DeskBatch(FULL, 1, yaw=yaw), world.expert(press), world.start_for(press, rng), HORIZON, rng, 8)
+    starts = np.stack([world.start_for(press, rng) for _ in range(12)])
+    starts[:, BUTTON_DRAWER] = shown["state"][0, BUTTON_DRAWER]
+    pressed = {}
+    for along in (True, False):
+        world.reset(starts)
+        begun = world.states()
+        for path, action in zip(shown["proprio"], shown["action"], strict=False):
+            told = np.broadcast_to(action, (12, len(action)))
+            world.step(world.follow(world.proprio(), np.broadcast_to(path, (12, len(path))), told) if along else told)
+        pressed[along] = int(task_done(world.scene, "press_button", begun, world.states()).sum())
+    assert pressed[True] >= 11 and pressed[False] <= 6
 
 
 def test_an_arm_that_holds_something_stays(full):

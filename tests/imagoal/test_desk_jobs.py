@@ -207,4 +207,5 @@ def test_displacement_needs_a_policy_that_feels_where_it_is(home, capsys):
     stage("pretrain", home / "numb", f"data={home / 'data'}", f"model={home / 'model'}", "agent=bc", "proprio=false", "updates=1", "batch_size=16", "threads=1")
     words = ["practice", f"policy={home / 'numb'}", f"scene={FULL}", "episodes=2", "parallel=2", "threads=1", f"run={home / 'numbly'}"]
     assert "pretrain with proprio=true, or leave displacement out" in refusal(capsys, *words, "displacement=0.1")
+    assert "pretrain with proprio=true, or leave repeats out" in refusal(capsys, *words, "repeats=0.5")
     assert not (home / "numbly").exists()

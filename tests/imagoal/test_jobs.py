@@ -162,6 +162,20 @@ def test_explorers_make_attempts_in_turn_with_the_policy(home, policy, capsys, m
     assert "does not see as" in said and f"model={home / 'model'}" in said
 
 
+def test_practice_that_repeats_and_is_even_resumes_exactly(home, policy):
+    words = [*practice_words(home), "repeats=0.5", "even=true", "least_progress=0", "evaluate_every=0"]
+    out, code = run_job("practice", f"run={home / 'repeating'}", *words)
+    assert code == 0, out
+    saved = latest_checkpoint(str(home / "repeating"), "practice")
+    history, kept = saved.part("history"), [v for v in read_metrics(home / "repeating")["kept"] if v is not None]
+    assert len(history["asked"]) == 16 and 0 < len(history["begun"]) == len(history["action"]) == round(4 * sum(kept)) < 16
+    killed = home / "repeating-killed"
+    kill_after_checkpoint(killed / "checkpoints" / "practice.json", "practice", f"run={killed}", *words)
+    out, code = run_job("practice", f"run={killed}", "resume=true")
+    assert code == 0, out
+    same_outcome(home / "repeating", killed)
+
+
 def test_the_average_of_weights_follows_as_slowly_as_practice_is_told(home, policy, capsys):
     words = ["episodes=2", "parallel=2", "horizon=2", "updates_per_episode=2", "evaluation_episodes=2", "evaluate_every=0", "goal_source=none", "threads=1"]
     few = (f"data={home / 'data'}", f"model={home / 'model'}", "agent=bc", "agent.hidden=32", "batch_size=16", "threads=1", "updates=4")

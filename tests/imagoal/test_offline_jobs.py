@@ -131,7 +131,7 @@ def test_refusals(data, policy, tmp_path, capsys):
     assert "practised_share=-0.5 must lie between 0 and 1" in says("practice", f"policy={policy}", "online=true", "practised_share=-0.5")
     for name in ("practised_share", "recall", "least_progress", "average_rate"):
         assert f"{name}=1.5: must be at most 1" in says("practice", f"policy={policy}", f"{name}=1.5")
-    for words in ("explorers=[x]", "noise=false", "recall=0.5", "average_rate=0.1", "displacement=0.1", "least_change=0.5"):
+    for words in ("explorers=[x]", "noise=false", "recall=0.5", "average_rate=0.1", "displacement=0.1", "least_change=0.5", "repeats=0.5", "even=true"):
         assert "are of attempts in a scene: leave them out with online=true" in says("practice", f"policy={policy}", "online=true", words)
     assert "give both, or neither" in says("practice", f"policy={policy}", "least_change=0.5")
     rows, none = np.zeros((3, 3), np.float32), np.zeros((3, 0), np.float32)
