@@ -48,6 +48,14 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
         assert [Path(run).name for run in practice.explorers] == [f"policy-few-{k}" for k in (11, 12, 13)] and not practice.noise
         told = {f.name: getattr(practice, f.name) for f in fields(practice) if f.name not in ("run", "goal_source", "goal_model", "policy", "scene")}
         assert told == {name: getattr(explored, name) for name in told}
+    for variant, like in val.REPEATED.items():  # the same but for two keys, and so elsewhere
+        again, once = seen[f"practice-{variant}"], seen[f"practice-{like}"]
+        differ = {f.name for f in fields(again) if getattr(again, f.name) != getattr(once, f.name)}
+        assert differ == {"run", "repeats", "even"} and (again.repeats, again.even) == (0.5, True) and variant in found
+    for i in range(val.OTHERS):
+        again, once = seen[f"practice-val_repeats_elsewhere-{i}"], seen[f"practice-val_elsewhere-{i}"]
+        assert again.scene == once.scene and again.policy == once.policy and again.episodes == explored.episodes and again.repeats == 0.5 and again.even
+    assert found["val_repeats_elsewhere"]["scene_1.success_after"] == 0.5
     for variant, first in val.LONGER.items():
         assert seen[f"practice-{variant}"].policy.endswith(f"practice-{first}") and seen[f"practice-{variant}"].scene == seen[f"practice-{first}"].scene
         assert seen[f"practice-{variant}"].seed == 20 and seen[f"practice-{variant}"].goal_source == val.SOURCES[first] and variant in found
