@@ -1,6 +1,6 @@
 """VAL at the desk (thesis ch. 9, figs. 44 and 48): practice in a held-out scene at goals from the affordance prior, beside goals from other models, from what was seen,
-true ones, and no practice; the first and the best of the others with attempts that repeat; CC-RIG, the earlier system; how good imagined goals are; more and less prior data; practice as long again; again in a second scene;
-and as long from the start in scenes that nothing was chosen by.
+true ones, and no practice; the first and the best other model with attempts that repeat; CC-RIG, the earlier system; how good imagined goals are; more and less prior data;
+practice as long again; again in a second scene; and as long from the start in scenes that nothing was chosen by.
 
 Seed s has its own data and networks, and practises in the s-th held-out scene that has everything. The comparisons of goals share data, latent model, pretrained policy
 and explorers: policies of few demonstrations, which leave room for practice and see through the model of all trajectories; explorers differ in their seed only. CC-RIG
@@ -29,7 +29,7 @@ EYES = ("vision=vqvae_small", "vision.grid=12", "vision.stem=2", "vision.code_di
 GOAL_MODELS = {"vae_goals": "vae", "ccvae_goals": "ccvae", "bigan_goals": "bigan", "cbigan_goals": "cbigan"}  # variant -> vision
 SOURCES = {"val": "affordance", **dict.fromkeys(GOAL_MODELS, "model"), "replay_goals": "replay", "oracle_goals": "oracle", "no_practice": "none"}
 EARLIER = "ccrig"  # the variant
-REPEATED = {"val_repeats": "val", "cbigan_repeats": "cbigan_goals", "replay_repeats": "replay_goals"}  # variant -> the one that it is but for attempts that repeat, and even practice
+REPEATED = {"val_repeats": "val", "cbigan_repeats": "cbigan_goals"}  # variant -> the one that it is but for attempts that repeat, and even practice
 REPEATS = ("repeats=0.5", "even=true")
 LONGER = {"val_longer": "val", "no_practice_longer": "no_practice"}  # variant -> the one that it goes on from, in the same scene
 ELSEWHERE = {"val_elsewhere": "val", "no_practice_elsewhere": "no_practice"}  # variant -> the one whose policy, goals and team it has, in other scenes
