@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from goals.relabel import HindsightSampler, Mixture
+from goals.replay import Replay
 from goals.rewards import SparseReward
-from imagoal.jobs.practice import busy, store
+from imagoal.jobs.practice import busy, store, updates
+from imagoal.repeats import History
 from imagoal.rollout import Rollout
 
 
@@ -72,3 +75,22 @@ def test_waiting_is_not_practised():
     assert busy(place, 2).tolist() == [0, 1, 7, 8, 9]
     both = torch.cat([place, torch.linspace(0, 1.3, 14)[:, None]], 1)  # something else of it, a gripper, moves all the time
     assert busy(both, 2).tolist() == list(range(13))
+
+
+@pytest.mark.parametrize("even", [False, True])
+def test_even_practice_draws_transitions_by_kinds_of_outcome(monkeypatch, even):
+    """Forty attempts changed the first number and eight the second, as goals did that were imagined: even, both are practised as much, else five times as much of the first."""
+    replay, history = Replay(500, 2, 0, 1), History(2, 2, 0, 1, torch.device("cpu"))
+    changes = torch.tensor([[1.0, 0.0]] * 40 + [[0.0, 1.0]] * 8)
+    for change in changes:
+        replay.add_episode(torch.stack([0 * change, 0.5 * change, change]), torch.zeros(3, 0), torch.zeros(2, 1))
+    history.add(torch.eye(2), torch.zeros(48, 2), changes, torch.zeros(48, 2, 0), torch.zeros(48, 2, 1))
+    practised = HindsightSampler(replay, Mixture(next=1.0, future=0.0), SparseReward(0.1))
+    prior_data: Any = None
+    gym: Any = SimpleNamespace(replay=replay, history=history, practised=practised, sampler=practised, prior_data=prior_data, policy=SimpleNamespace(agent=None))
+    config: Any = SimpleNamespace(even=even, seed=0, parallel=1, updates_per_episode=1, batch_size=2000, precision="32")
+    seen = []
+    monkeypatch.setattr("imagoal.jobs.practice.learn", lambda agent, sampler, count, size, generator, precision: seen.append(sampler.sample(size, generator)) or {})
+    updates(config, gym, 1, torch.device("cpu"))
+    first, second = (seen[0].goal > 0).sum(0).tolist()
+    assert first / second == pytest.approx(1.0 if even else 5.0, rel=0.2)
