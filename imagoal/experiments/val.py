@@ -1,6 +1,7 @@
 """VAL at the desk (thesis ch. 9, figs. 44 and 48): practice in a held-out scene at goals from the affordance prior, beside goals from other models, from what was seen,
 true ones, and no practice; the first and the best other model with attempts that repeat; CC-RIG, the earlier system; how good imagined goals are; more and less prior data;
-practice as long again; again in a second scene; and as long from the start in scenes that nothing was chosen by.
+practice as long again; again in a second scene; and from the start in scenes beyond those of the trials (of each
+seed's three the first has since seen trials, of repeats and even practice too).
 
 Seed s has its own data and networks, and practises in the s-th held-out scene that has everything. The comparisons of goals share data, latent model, pretrained policy
 and explorers: policies of few demonstrations, which leave room for practice and see through the model of all trajectories; explorers differ in their seed only. CC-RIG
@@ -33,7 +34,7 @@ REPEATED = {"val_repeats": "val", "cbigan_repeats": "cbigan_goals"}  # variant -
 REPEATS = ("repeats=0.5", "even=true")
 LONGER = {"val_longer": "val", "no_practice_longer": "no_practice"}  # variant -> the one that it goes on from, in the same scene
 ELSEWHERE = {"val_elsewhere": "val", "no_practice_elsewhere": "no_practice"}  # variant -> the one whose policy, goals and team it has, in other scenes
-TRIED, OTHERS = 12, 3  # whole held-out scenes in which trials were made; how many of those beyond every seed practises in
+TRIED, OTHERS = 12, 3  # whole held-out scenes in which trials were made, but for later ones; how many of those beyond every seed practises in
 EPISODES, SCENES = 450, 150
 SIZES = {"val_quarter": 4, "val_half": 2, "val_whole": 1}  # variant -> the share of the prior data that it has is one in so many
 FEW, EXPLORERS = 150, (11, 12, 13)  # demonstrations, one of a scene; seeds of the policies that explore

@@ -145,3 +145,24 @@ def test_bad_use() -> None:
         env.step(np.zeros(3))
     with pytest.raises(ValueError, match="goal must be 4 finite numbers"):
         env.reset(options={"goal": np.zeros(3)})
+
+
+def test_a_path_is_followed_from_elsewhere():
+    """A path that a hand went is gone by another that begins elsewhere: it ends where the first did; by the actions alone it does not."""
+    world = TabletopBatch("train/0", 1)
+    rng = np.random.default_rng(0)
+    first, other = world.starts([0])[0], world.starts([0])[0]
+    other[:2] = first[:2] + np.array([0.08, -0.08])
+    actions = np.repeat(rng.uniform(-0.5, 0.5, (3, 1, 2)), 5, 0).astype(np.float32)
+    world.reset(first[None])
+    path = [world.proprio()]
+    for action in actions:
+        world.step(action)
+        path.append(world.proprio())
+    apart = {}
+    for along in (True, False):
+        world.reset(other[None])
+        for place, action in zip(path, actions, strict=False):
+            world.step(world.follow(world.proprio(), place, action) if along else action)
+        apart[along] = float(np.abs(world.proprio() - path[-1]).max())
+    assert apart[True] < 0.03 < apart[False]
