@@ -1,7 +1,7 @@
 """VAL at the desk (thesis ch. 9, figs. 44 and 48): practice in a held-out scene at goals from the affordance prior, beside goals from other models, from what was seen,
-true ones, and no practice; the first and the best other model with attempts that repeat; CC-RIG, the earlier system; how good imagined goals are; more and less prior data;
-practice as long again; again in a second scene; and from the start in scenes beyond those of the trials (of each
-seed's three the first has since seen trials, of repeats and even practice too).
+true ones, and no practice, all of them with attempts that repeat and even practice; the first without; CC-RIG, the earlier system, without; how good imagined goals
+are; more and less prior data; twice as many attempts; again in a second scene; and in scenes beyond those of the trials (of each seed's three the first has since seen
+trials of repeats and even practice).
 
 Seed s has its own data and networks, and practises in the s-th held-out scene that has everything. The comparisons of goals share data, latent model, pretrained policy
 and explorers: policies of few demonstrations, which leave room for practice and see through the model of all trajectories; explorers differ in their seed only. CC-RIG
@@ -28,24 +28,25 @@ from imagoal.stages import Stage, remembered, stages
 
 EYES = ("vision=vqvae_small", "vision.grid=12", "vision.stem=2", "vision.code_dim=5", "vision.foreground_weight=2", "vision.local=true", "vision.prior.copy=true", "vision.prior.attention=2")
 GOAL_MODELS = {"vae_goals": "vae", "ccvae_goals": "ccvae", "bigan_goals": "bigan", "cbigan_goals": "cbigan"}  # variant -> vision
-SOURCES = {"val": "affordance", **dict.fromkeys(GOAL_MODELS, "model"), "replay_goals": "replay", "oracle_goals": "oracle", "no_practice": "none"}
+PLAIN = "val_without_repeats"  # the variant; nor does CC-RIG repeat anything
+SOURCES = {"val": "affordance", **dict.fromkeys(GOAL_MODELS, "model"), "replay_goals": "replay", "oracle_goals": "oracle", "no_practice": "none", PLAIN: "affordance"}
+WITHOUT = ("repeats=0", "even=false")
 EARLIER = "ccrig"  # the variant
-REPEATED = {"val_repeats": "val", "cbigan_repeats": "cbigan_goals"}  # variant -> the one that it is but for attempts that repeat, and even practice
-REPEATS = ("repeats=0.5", "even=true")
-LONGER = {"val_longer": "val", "no_practice_longer": "no_practice"}  # variant -> the one that it goes on from, in the same scene
-ELSEWHERE = {"val_elsewhere": "val", "no_practice_elsewhere": "no_practice"}  # variant -> the one whose policy, goals and team it has, in other scenes
+LONGER = {"val_longer": "val", "no_practice_longer": "no_practice"}  # variant -> the one that it is but for `LONG` attempts
+ELSEWHERE = {  # variant -> the one that it is but for `LONG` attempts in each of other scenes
+    "val_elsewhere": "val", "cbigan_elsewhere": "cbigan_goals", "no_practice_elsewhere": "no_practice", f"{PLAIN}_elsewhere": PLAIN,
+}  # fmt: skip
 TRIED, OTHERS = 12, 3  # whole held-out scenes in which trials were made, but for later ones; how many of those beyond every seed practises in
 EPISODES, SCENES = 450, 150
 SIZES = {"val_quarter": 4, "val_half": 2, "val_whole": 1}  # variant -> the share of the prior data that it has is one in so many
 FEW, EXPLORERS = 150, (11, 12, 13)  # demonstrations, one of a scene; seeds of the policies that explore
 PARALLEL, JUDGED_EVERY = 80, 4  # attempts at once; rounds of them after which practice from each size is judged, too
-ELSEWHERE_REPEATED = "val_repeats_elsewhere"  # the variant: as long as in the first scene
-LONG = 1280  # attempts elsewhere, judged half-way too: as many as `LONGER` has had
+LONG = 1280  # attempts, judged half-way too
 SAMPLED = 32  # imagined goals of each judged scene
 JUDGED = 8  # held-out scenes in which imagined goals are judged
 PROBE_SCENES, PROBE_STEPS = 1000, 3000  # the judge's own, and the same for all seeds
-BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in (*SOURCES, *REPEATED, *LONGER, *ELSEWHERE, ELSEWHERE_REPEATED, EARLIER, *SIZES) for when in ("before", "after")]
-BARS += [(variant, f"{task}.success_{when}", f"{variant.replace('_', ' ')}, {task.replace('_', ' ')}: {when}") for variant in ("val", "val_repeats", "val_elsewhere", ELSEWHERE_REPEATED) for task in TASKS for when in ("before", "after")]
+BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in (*SOURCES, *LONGER, *ELSEWHERE, EARLIER, *SIZES) for when in ("before", "after")]
+BARS += [(variant, f"{task}.success_{when}", f"{variant.replace('_', ' ')}, {task.replace('_', ' ')}: {when}") for variant in ("val", "val_longer", "val_elsewhere") for task in TASKS for when in ("before", "after")]
 
 
 class Jobs:
@@ -56,9 +57,10 @@ class Jobs:
         self.folder, (self.here, self.there) = folder, scenes[seed : seed + 2]
         self.others = scenes[-OTHERS:]
         self.common = [f"experiment={config.name}", f"seed={seed}", f"device={config.device}"]
-        self.judged, self.later = f"evaluation_episodes={config.episodes}", f"seed={seed + 20}"  # other draws than the first time
+        self.judged = f"evaluation_episodes={config.episodes}"
         team = ",".join(str(self.named("policy", f"-few-{k}")) for k in EXPLORERS)
         self.explored = [f"explorers=[{team}]", "noise=false"]  # all do what they find best: they differ
+        self.long = [f"episodes={LONG}", f"evaluate_every={LONG // PARALLEL // 2}"]
         self.shares = {"" if part == 1 else f"-{variant}": part for variant, part in SIZES.items()}
 
     def named(self, kind: str, ending: str = "") -> Path:
@@ -84,27 +86,26 @@ class Jobs:
 
     def practice(self) -> list[Stage]:
         """In the order of SOURCES and EARLIER."""
-        few = self.named("policy", "-few")
-        jobs = [self._practice(variant, few, self.here, source, self._imagined_by(variant, source) + self.explored) for variant, source in SOURCES.items()]
-        return [*jobs, self._practice(EARLIER, self.named("policy", f"-{EARLIER}"), self.here, "model", self._imagined_by("ccvae_goals", "model"))]
-
-    def repeated(self) -> list[Stage]:
-        """In the order of REPEATED."""
-        few = self.named("policy", "-few")
-        return [self._practice(variant, few, self.here, SOURCES[like], [*self._imagined_by(like, SOURCES[like]), *self.explored, *REPEATS]) for variant, like in REPEATED.items()]
+        jobs = [self._few(variant, variant, self.here) for variant in SOURCES]
+        imagined = self._imagined_by("ccvae_goals", "model")
+        return [*jobs, self._practice(EARLIER, self.named("policy", f"-{EARLIER}"), self.here, "model", [*imagined, *WITHOUT])]
 
     def more(self) -> list[Stage]:
         """In the order of SIZES; then of LONGER; then what VAL has practised goes on in a second scene."""
         curve, endings = [f"evaluate_every={JUDGED_EVERY}"], zip(SIZES, self.shares, strict=True)
         jobs = [self._practice(variant, self.named("policy", ending), self.here, "affordance", curve) for variant, ending in endings]
-        jobs += [self._practice(variant, self.named(f"practice-{first}"), self.here, SOURCES[first], [*self.explored, self.later]) for variant, first in LONGER.items()]
+        jobs += [self._few(variant, like, self.here, *self.long) for variant, like in LONGER.items()]
         return [*jobs, self._practice("again", self.named("practice-val"), self.there, "affordance", self.explored)]
 
     def elsewhere(self) -> list[Stage]:
-        """In the order of ELSEWHERE and ELSEWHERE_REPEATED, in each of the others."""
-        few, words = self.named("policy", "-few"), [*self.explored, f"episodes={LONG}", f"evaluate_every={LONG // PARALLEL // 2}"]
-        jobs = [self._practice(f"{variant}-{i}", few, scene, SOURCES[like], words) for variant, like in ELSEWHERE.items() for i, scene in enumerate(self.others)]
-        return jobs + [self._practice(f"{ELSEWHERE_REPEATED}-{i}", few, scene, "affordance", [*self.explored, *REPEATS]) for i, scene in enumerate(self.others)]
+        """In the order of ELSEWHERE, in each of the others."""
+        return [self._few(f"{variant}-{i}", like, scene, *self.long) for variant, like in ELSEWHERE.items() for i, scene in enumerate(self.others)]
+
+    def _few(self, variant: str, like: str, scene: str, *more: str) -> Stage:
+        """Practice of the policy of few demonstrations, with its explorers and goals as in SOURCES."""
+        plain = WITHOUT if like == PLAIN else ()
+        words = [*self._imagined_by(like, SOURCES[like]), *self.explored, *plain, *more]
+        return self._practice(variant, self.named("policy", "-few"), scene, SOURCES[like], words)
 
     def _imagined_by(self, variant: str, source: str) -> list[str]:
         return [f"goal_model={self.named('model', f'-{variant}')}"] if source == "model" else []
@@ -120,14 +121,13 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
     for prepared in (jobs.collect(), jobs.train(), jobs.pretrain()):
         stages(prepared, config.workers)
     found = dict(zip((*SOURCES, EARLIER), stages(jobs.practice(), config.workers), strict=True))
-    found |= zip(REPEATED, stages(jobs.repeated(), config.workers), strict=True)
     *more, again = stages(jobs.more(), config.workers)
     found |= zip((*SIZES, *LONGER), more, strict=True)
     out = {variant: numbers(result) for variant, result in found.items()}
-    for variant in SIZES:
+    for variant in (*SIZES, *LONGER):
         out[variant] |= curve(folder / f"practice-{variant}")
     there = iter(stages(jobs.elsewhere(), config.workers))
-    for variant in (*ELSEWHERE, ELSEWHERE_REPEATED):
+    for variant in ELSEWHERE:
         out[variant] = over_scenes([numbers(next(there)) | curve(folder / f"practice-{variant}-{i}") for i in range(OTHERS)])
     kept = remembered(folder / "first_scene.json", lambda: judged_in(folder / "practice-again", jobs.here, config))
     out["second_scene"] = numbers(again) | {"first_scene.success_after_first": float(found["val"]["success_after"]), "first_scene.success_after_second": kept}

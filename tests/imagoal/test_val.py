@@ -20,6 +20,11 @@ def test_it_practises_where_everything_can_be_done():
     assert len(set(names)) == 4 and all(len(possible(sample_desk(name))) == len(TASKS) for name in names)
 
 
+def differ(a, b):
+    """Names of the keys in which two configurations differ."""
+    return {f.name for f in fields(a) if getattr(a, f.name) != getattr(b, f.name)}
+
+
 def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
     seen = {}
 
@@ -43,30 +48,21 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
     assert seen["practice-again"].policy.endswith("practice-val") and seen["practice-again"].scene != seen["practice-val"].scene
     assert set(found) >= {*val.SOURCES, val.EARLIER, *val.SIZES} and found["val_half"]["success_after_200"] == 0.4
     explored, few = seen["practice-oracle_goals"], seen["policy-few-12"]
-    for source in (*val.SOURCES, "again"):  # all with the same team; sources differ in their goals only
+    for source in (*val.SOURCES, "again"):  # all with the same team; sources differ in their goals only, and one in that nothing is repeated
         practice = seen[f"practice-{source}"]
         assert [Path(run).name for run in practice.explorers] == [f"policy-few-{k}" for k in (11, 12, 13)] and not practice.noise
-        told = {f.name: getattr(practice, f.name) for f in fields(practice) if f.name not in ("run", "goal_source", "goal_model", "policy", "scene")}
-        assert told == {name: getattr(explored, name) for name in told}
-    for variant, like in val.REPEATED.items():  # the same but for two keys, and so elsewhere
-        again, once = seen[f"practice-{variant}"], seen[f"practice-{like}"]
-        differ = {f.name for f in fields(again) if getattr(again, f.name) != getattr(once, f.name)}
-        assert differ == {"run", "repeats", "even"} and (again.repeats, again.even) == (0.5, True) and variant in found
-    for i in range(val.OTHERS):
-        again, once = seen[f"practice-val_repeats_elsewhere-{i}"], seen[f"practice-val_elsewhere-{i}"]
-        assert again.scene == once.scene and again.policy == once.policy and again.episodes == explored.episodes and again.repeats == 0.5 and again.even
-    assert found["val_repeats_elsewhere"]["scene_1.success_after"] == 0.5
-    for variant, first in val.LONGER.items():
-        assert seen[f"practice-{variant}"].policy.endswith(f"practice-{first}") and seen[f"practice-{variant}"].scene == seen[f"practice-{first}"].scene
-        assert seen[f"practice-{variant}"].seed == 20 and seen[f"practice-{variant}"].goal_source == val.SOURCES[first] and variant in found
+        assert (practice.repeats, practice.even) == ((0, False) if source == val.PLAIN else (0.5, True))
+        assert differ(practice, explored) <= {"run", "goal_source", "goal_model", "policy", "scene"} | ({"repeats", "even"} if source == val.PLAIN else set())
+    for variant, like in val.LONGER.items():
+        assert differ(seen[f"practice-{variant}"], seen[f"practice-{like}"]) == {"run", "episodes", "evaluate_every"} and variant in found
     tried = val.whole_scenes("held_out", val.TRIED)
     others = [seen[f"practice-val_elsewhere-{i}"] for i in range(val.OTHERS)]
     assert len({practice.scene for practice in others} - {*tried}) == val.OTHERS and all(len(possible(sample_desk(practice.scene))) == len(TASKS) for practice in others)
-    for i, practice in enumerate(others):  # these differ in their goals only, and as much is practised as by those that went on
-        idle = seen[f"practice-no_practice_elsewhere-{i}"]
-        assert (practice.goal_source, idle.goal_source) == ("affordance", "none") and practice.episodes == 2 * explored.episodes == 2 * practice.evaluate_every * practice.parallel
-        told = {f.name: getattr(practice, f.name) for f in fields(practice) if f.name not in ("run", "goal_source")}
-        assert told == {name: getattr(idle, name) for name in told} and practice.policy == explored.policy and practice.explorers == explored.explorers
+    for i, practice in enumerate(others):
+        assert practice.episodes == 2 * explored.episodes == 2 * practice.evaluate_every * practice.parallel
+        for variant, like in val.ELSEWHERE.items():  # they differ as they do in the first scene
+            there = seen[f"practice-{variant}-{i}"]
+            assert there.scene == practice.scene and differ(there, seen[f"practice-{like}"]) == {"run", "scene", "episodes", "evaluate_every"}
     assert found["val_elsewhere"]["success_after"] == 0.5 == found["val_elsewhere"]["scene_2.success_after"] and found["no_practice_elsewhere"]["scene_0.success_after"] == 0.3
     assert explored.policy.endswith("policy-few") and seen["data-few"].episodes == seen["data-few"].scenes == 150
     assert few.seed == 12 and few.data.endswith("data-few") and Path(few.model).name == "model"
@@ -75,7 +71,7 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
     assert all(not practice.explorers and practice.noise and practice.evaluate_every * practice.parallel == practice.episodes // 2 for practice in sizes)
     earlier, sees = seen["practice-ccrig"], seen["policy-ccrig"]
     assert Path(sees.model).name == Path(earlier.goal_model).name == "model-ccvae_goals" and sees.data.endswith("data-few") and sees.agent.encoder == "mlp"
-    assert Path(earlier.policy).name == "policy-ccrig" and earlier.goal_source == "model" and not earlier.explorers
+    assert Path(earlier.policy).name == "policy-ccrig" and earlier.goal_source == "model" and not earlier.explorers and not earlier.repeats and not earlier.even
     monkeypatch.setattr(val, "affordances", None)
     monkeypatch.setattr(val, "judged_in", None)
     assert val.one_seed(ExperimentConfig(name="val", device="cpu"), tmp_path, 0) == found  # what was found beside the stages is not found twice
