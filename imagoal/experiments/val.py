@@ -1,7 +1,7 @@
 """VAL at the desk (thesis ch. 9, figs. 44 and 48): practice in a held-out scene at goals from the affordance prior, beside goals from other models, from what was seen,
-true ones, and no practice, all of them with attempts that repeat and even practice; the first without; CC-RIG, the earlier system, without; how good imagined goals
-are; more and less prior data; twice as many attempts; again in a second scene; and in scenes beyond those of the trials (of each seed's three the first has since seen
-trials of repeats and even practice).
+true ones, and no practice, with attempts that repeat and even practice, and without; CC-RIG, the earlier system, without; how good imagined goals are; more and less
+prior data; twice as many attempts; again in a second scene; and in scenes beyond those of the trials (of each seed's three the first has since seen trials of repeats
+and even practice).
 
 Seed s has its own data and networks, and practises in the s-th held-out scene that has everything. The comparisons of goals share data, latent model, pretrained policy
 and explorers: policies of few demonstrations, which leave room for practice and see through the model of all trajectories; explorers differ in their seed only. CC-RIG
@@ -28,13 +28,13 @@ from imagoal.stages import Stage, remembered, stages
 
 EYES = ("vision=vqvae_small", "vision.grid=12", "vision.stem=2", "vision.code_dim=5", "vision.foreground_weight=2", "vision.local=true", "vision.prior.copy=true", "vision.prior.attention=2")
 GOAL_MODELS = {"vae_goals": "vae", "ccvae_goals": "ccvae", "bigan_goals": "bigan", "cbigan_goals": "cbigan"}  # variant -> vision
-PLAIN = "val_without_repeats"  # the variant; nor does CC-RIG repeat anything
-SOURCES = {"val": "affordance", **dict.fromkeys(GOAL_MODELS, "model"), "replay_goals": "replay", "oracle_goals": "oracle", "no_practice": "none", PLAIN: "affordance"}
+SOURCES = {"val": "affordance", **dict.fromkeys(GOAL_MODELS, "model"), "replay_goals": "replay", "oracle_goals": "oracle", "no_practice": "none"}
+PLAIN = {f"{variant}_without_repeats": variant for variant, source in SOURCES.items() if source != "none"}  # variant -> the one that it is but for `WITHOUT`
 WITHOUT = ("repeats=0", "even=false")
 EARLIER = "ccrig"  # the variant
 LONGER = {"val_longer": "val", "no_practice_longer": "no_practice"}  # variant -> the one that it is but for `LONG` attempts
 ELSEWHERE = {  # variant -> the one that it is but for `LONG` attempts in each of other scenes
-    "val_elsewhere": "val", "cbigan_elsewhere": "cbigan_goals", "no_practice_elsewhere": "no_practice", f"{PLAIN}_elsewhere": PLAIN,
+    "val_elsewhere": "val", "cbigan_elsewhere": "cbigan_goals", "no_practice_elsewhere": "no_practice", "val_without_repeats_elsewhere": "val_without_repeats",
 }  # fmt: skip
 TRIED, OTHERS = 12, 3  # whole held-out scenes in which trials were made, but for later ones; how many of those beyond every seed practises in
 EPISODES, SCENES = 450, 150
@@ -45,7 +45,7 @@ LONG = 1280  # attempts, judged half-way too
 SAMPLED = 32  # imagined goals of each judged scene
 JUDGED = 8  # held-out scenes in which imagined goals are judged
 PROBE_SCENES, PROBE_STEPS = 1000, 3000  # the judge's own, and the same for all seeds
-BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in (*SOURCES, *LONGER, *ELSEWHERE, EARLIER, *SIZES) for when in ("before", "after")]
+BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in (*SOURCES, *PLAIN, *LONGER, *ELSEWHERE, EARLIER, *SIZES) for when in ("before", "after")]
 BARS += [(variant, f"{task}.success_{when}", f"{variant.replace('_', ' ')}, {task.replace('_', ' ')}: {when}") for variant in ("val", "val_longer", "val_elsewhere") for task in TASKS for when in ("before", "after")]
 
 
@@ -85,8 +85,8 @@ class Jobs:
         return [*out, ("pretrain", self.named("policy", f"-{EARLIER}"), [few[0], f"model={self.named('model', '-ccvae_goals')}", *self.common, "agent.encoder=mlp"])]  # its latents are flat
 
     def practice(self) -> list[Stage]:
-        """In the order of SOURCES and EARLIER."""
-        jobs = [self._few(variant, variant, self.here) for variant in SOURCES]
+        """In the order of SOURCES, PLAIN and EARLIER."""
+        jobs = [self._few(variant, variant, self.here) for variant in (*SOURCES, *PLAIN)]
         imagined = self._imagined_by("ccvae_goals", "model")
         return [*jobs, self._practice(EARLIER, self.named("policy", f"-{EARLIER}"), self.here, "model", [*imagined, *WITHOUT])]
 
@@ -102,10 +102,10 @@ class Jobs:
         return [self._few(f"{variant}-{i}", like, scene, *self.long) for variant, like in ELSEWHERE.items() for i, scene in enumerate(self.others)]
 
     def _few(self, variant: str, like: str, scene: str, *more: str) -> Stage:
-        """Practice of the policy of few demonstrations, with its explorers and goals as in SOURCES."""
-        plain = WITHOUT if like == PLAIN else ()
-        words = [*self._imagined_by(like, SOURCES[like]), *self.explored, *plain, *more]
-        return self._practice(variant, self.named("policy", "-few"), scene, SOURCES[like], words)
+        """Practice of the policy of few demonstrations, with its explorers; its goals are `like`'s, of SOURCES or PLAIN."""
+        first, plain = (PLAIN[like], WITHOUT) if like in PLAIN else (like, ())
+        words = [*self._imagined_by(first, SOURCES[first]), *self.explored, *plain, *more]
+        return self._practice(variant, self.named("policy", "-few"), scene, SOURCES[first], words)
 
     def _imagined_by(self, variant: str, source: str) -> list[str]:
         return [f"goal_model={self.named('model', f'-{variant}')}"] if source == "model" else []
@@ -120,7 +120,7 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
     jobs = Jobs(config, folder, seed)
     for prepared in (jobs.collect(), jobs.train(), jobs.pretrain()):
         stages(prepared, config.workers)
-    found = dict(zip((*SOURCES, EARLIER), stages(jobs.practice(), config.workers), strict=True))
+    found = dict(zip((*SOURCES, *PLAIN, EARLIER), stages(jobs.practice(), config.workers), strict=True))
     *more, again = stages(jobs.more(), config.workers)
     found |= zip((*SIZES, *LONGER), more, strict=True)
     out = {variant: numbers(result) for variant, result in found.items()}

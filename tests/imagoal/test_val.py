@@ -48,11 +48,14 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
     assert seen["practice-again"].policy.endswith("practice-val") and seen["practice-again"].scene != seen["practice-val"].scene
     assert set(found) >= {*val.SOURCES, val.EARLIER, *val.SIZES} and found["val_half"]["success_after_200"] == 0.4
     explored, few = seen["practice-oracle_goals"], seen["policy-few-12"]
-    for source in (*val.SOURCES, "again"):  # all with the same team; sources differ in their goals only, and one in that nothing is repeated
+    for source in (*val.SOURCES, "again"):  # all with the same team; sources differ in their goals only
         practice = seen[f"practice-{source}"]
         assert [Path(run).name for run in practice.explorers] == [f"policy-few-{k}" for k in (11, 12, 13)] and not practice.noise
-        assert (practice.repeats, practice.even) == ((0, False) if source == val.PLAIN else (0.5, True))
-        assert differ(practice, explored) <= {"run", "goal_source", "goal_model", "policy", "scene"} | ({"repeats", "even"} if source == val.PLAIN else set())
+        assert differ(practice, explored) <= {"run", "goal_source", "goal_model", "policy", "scene"} and practice.repeats == 0.5 and practice.even
+    for variant, like in val.PLAIN.items():
+        plain = seen[f"practice-{variant}"]
+        assert differ(plain, seen[f"practice-{like}"]) == {"run", "repeats", "even"} and not plain.repeats and not plain.even and variant in found
+    assert [val.SOURCES[v] for v in val.PLAIN.values()] == ["affordance", "model", "model", "model", "model", "replay", "oracle"]
     for variant, like in val.LONGER.items():
         assert differ(seen[f"practice-{variant}"], seen[f"practice-{like}"]) == {"run", "episodes", "evaluate_every"} and variant in found
     tried = val.whole_scenes("held_out", val.TRIED)
