@@ -87,7 +87,7 @@ class AttentionTrunk(nn.Module):
 
     Two 3 x 3 convolutions over [latent, goal - latent, whether the cell changes]; of them `HEADS` maps of logits and `VALUES` maps of values. A head's
     features are the mean of cell coordinates in [-1, 1] and of the values under its softmax, and its logsumexp. So a place found in one scene is found in
-    others, where an MLP over all cells learns each cell anew (docs/desk.md). Proprio follows, `waved`.
+    others, where an MLP over all cells learns each cell anew (docs/val.md). Proprio follows, `waved`.
 
     Args: grid_shape (c, h, w) of the flattened "(c h w)" goal latent; obs is [latent | proprio]; channels of both convolutions.
     Raises ValueError where the grid does not have goal_dim numbers.

@@ -143,7 +143,7 @@ def read(probe: Probe, images: np.ndarray) -> np.ndarray:
 
 def shows_scene(found: np.ndarray, name: str) -> np.ndarray:
     """Whether readings (N, READ) are of this scene: the same drawers and tray, each in its place and of its colour. (N,) bool. The object does not count: it is a
-    few pixels, or hidden, and of true pictures the probe misreads its colour as often as not (docs/desk.md)."""
+    few pixels, or hidden, and of true pictures the probe misreads its colour as often as not (docs/val.md)."""
     value, _ = scene_targets(sample_desk(name))
     there = value[THERE][:FIXED] > 0.5
     same = ((found[:, THERE][:, :FIXED] > 0.5) == there).all(1)
