@@ -34,7 +34,7 @@ WITHOUT = ("repeats=0", "even=false")
 EARLIER = "ccrig"  # the variant
 LONGER = {"val_longer": "val", "no_practice_longer": "no_practice"}  # variant -> the one that it is but for `LONG` attempts
 ELSEWHERE = {  # variant -> the one that it is but for `LONG` attempts in each of other scenes
-    "val_elsewhere": "val", "cbigan_elsewhere": "cbigan_goals", "no_practice_elsewhere": "no_practice", "val_without_repeats_elsewhere": "val_without_repeats",
+    "val_elsewhere": "val", "bigan_elsewhere": "bigan_goals", "no_practice_elsewhere": "no_practice", "val_without_repeats_elsewhere": "val_without_repeats",
 }  # fmt: skip
 TRIED, OTHERS = 12, 3  # whole held-out scenes in which trials were made, but for later ones; how many of those beyond every seed practises in
 EPISODES, SCENES = 450, 150
