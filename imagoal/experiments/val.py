@@ -39,13 +39,14 @@ ELSEWHERE = {  # variant -> the one that it is but for `LONG` attempts in each o
 TRIED, OTHERS = 12, 3  # whole held-out scenes in which trials were made, but for later ones; how many of those beyond every seed practises in
 EPISODES, SCENES = 450, 150
 SIZES = {"val_quarter": 4, "val_half": 2, "val_whole": 1}  # variant -> the share of the prior data that it has is one in so many
+IDLE = "no_practice_whole"  # the variant: the last of those without attempts
 FEW, EXPLORERS = 150, (11, 12, 13)  # demonstrations, one of a scene; seeds of the policies that explore
 PARALLEL, JUDGED_EVERY = 80, 4  # attempts at once; rounds of them after which practice from each size is judged, too
 LONG = 1280  # attempts, judged half-way too
 SAMPLED = 32  # imagined goals of each judged scene
 JUDGED = 8  # held-out scenes in which imagined goals are judged
 PROBE_SCENES, PROBE_STEPS = 1000, 3000  # the judge's own, and the same for all seeds
-BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in (*SOURCES, *PLAIN, *LONGER, *ELSEWHERE, EARLIER, *SIZES) for when in ("before", "after")]
+BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in (*SOURCES, *PLAIN, *LONGER, *ELSEWHERE, EARLIER, *SIZES, IDLE) for when in ("before", "after")]
 BARS += [(variant, f"{task}.success_{when}", f"{variant.replace('_', ' ')}, {task.replace('_', ' ')}: {when}") for variant in ("val", "val_longer", "val_elsewhere") for task in TASKS for when in ("before", "after")]
 
 
@@ -91,9 +92,10 @@ class Jobs:
         return [*jobs, self._practice(EARLIER, self.named("policy", f"-{EARLIER}"), self.here, "model", [*imagined, *WITHOUT])]
 
     def more(self) -> list[Stage]:
-        """In the order of SIZES; then of LONGER; then what VAL has practised goes on in a second scene."""
+        """In the order of SIZES, and IDLE; then of LONGER; then what VAL has practised goes on in a second scene."""
         curve, endings = [f"evaluate_every={JUDGED_EVERY}"], zip(SIZES, self.shares, strict=True)
         jobs = [self._practice(variant, self.named("policy", ending), self.here, "affordance", curve) for variant, ending in endings]
+        jobs.append(self._practice(IDLE, self.named("policy"), self.here, "none", curve))
         jobs += [self._few(variant, like, self.here, *self.long) for variant, like in LONGER.items()]
         return [*jobs, self._practice("again", self.named("practice-val"), self.there, "affordance", self.explored)]
 
@@ -122,9 +124,9 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
         stages(prepared, config.workers)
     found = dict(zip((*SOURCES, *PLAIN, EARLIER), stages(jobs.practice(), config.workers), strict=True))
     *more, again = stages(jobs.more(), config.workers)
-    found |= zip((*SIZES, *LONGER), more, strict=True)
+    found |= zip((*SIZES, IDLE, *LONGER), more, strict=True)
     out = {variant: numbers(result) for variant, result in found.items()}
-    for variant in (*SIZES, *LONGER):
+    for variant in (*SIZES, IDLE, *LONGER):
         out[variant] |= curve(folder / f"practice-{variant}")
     there = iter(stages(jobs.elsewhere(), config.workers))
     for variant in ELSEWHERE:

@@ -72,6 +72,7 @@ def test_every_run_is_told_what_it_understands(tmp_path, monkeypatch):
     sizes = [seen[f"practice-{variant}"] for variant in val.SIZES]
     assert [Path(practice.policy).name for practice in sizes] == ["policy-val_quarter", "policy-val_half", "policy"]
     assert all(not practice.explorers and practice.noise and practice.evaluate_every * practice.parallel == practice.episodes // 2 for practice in sizes)
+    assert differ(seen[f"practice-{val.IDLE}"], sizes[-1]) == {"run", "goal_source"} and found[val.IDLE]["success_after"] == 0.3
     earlier, sees = seen["practice-ccrig"], seen["policy-ccrig"]
     assert Path(sees.model).name == Path(earlier.goal_model).name == "model-ccvae_goals" and sees.data.endswith("data-few") and sees.agent.encoder == "mlp"
     assert Path(earlier.policy).name == "policy-ccrig" and earlier.goal_source == "model" and not earlier.explorers and not earlier.repeats and not earlier.even
