@@ -88,8 +88,7 @@ class Jobs:
     def practice(self) -> list[Stage]:
         """In the order of SOURCES, PLAIN and EARLIER."""
         jobs = [self._few(variant, variant, self.here) for variant in (*SOURCES, *PLAIN)]
-        imagined = self._imagined_by("ccvae_goals", "model")
-        return [*jobs, self._practice(EARLIER, self.named("policy", f"-{EARLIER}"), self.here, "model", [*imagined, *WITHOUT])]
+        return [*jobs, self._practice(EARLIER, self.named("policy", f"-{EARLIER}"), self.here, "model", [*self._imagined_by("ccvae_goals"), *WITHOUT])]
 
     def more(self) -> list[Stage]:
         """In the order of SIZES, and IDLE; then of LONGER; then what VAL has practised goes on in a second scene."""
@@ -106,11 +105,11 @@ class Jobs:
     def _few(self, variant: str, like: str, scene: str, *more: str) -> Stage:
         """Practice of the policy of few demonstrations, with its explorers; its goals are `like`'s, of SOURCES or PLAIN."""
         first, plain = (PLAIN[like], WITHOUT) if like in PLAIN else (like, ())
-        words = [*self._imagined_by(first, SOURCES[first]), *self.explored, *plain, *more]
+        words = [*self._imagined_by(first), *self.explored, *plain, *more]
         return self._practice(variant, self.named("policy", "-few"), scene, SOURCES[first], words)
 
-    def _imagined_by(self, variant: str, source: str) -> list[str]:
-        return [f"goal_model={self.named('model', f'-{variant}')}"] if source == "model" else []
+    def _imagined_by(self, variant: str) -> list[str]:
+        return [f"goal_model={self.named('model', f'-{variant}')}"] if variant in GOAL_MODELS else []
 
     def _practice(self, variant: str, policy: Path, scene: str, source: str, more: list[str]) -> Stage:
         words = [f"policy={policy}", f"scene={scene}", f"goal_source={source}", f"parallel={PARALLEL}", *self.common, self.judged]
