@@ -21,10 +21,10 @@ FEW = 8  # outcomes of a kind, up to which each counts the same: what was had on
 DOUBT = 3.0  # of the goals that show it: what was never imagined counts a third
 
 
-def outcome_weights(changes: Float[Tensor, "N z"], imagined: Float[Tensor, "M z"]) -> Float[Tensor, " N"]:
-    """Weights, float64, positive, of outcomes by what they changed (end minus begin), beside what goals that were imagined would have changed. What changed nothing is of no kind."""
-    own, goals = F.normalize(changes, dim=1), F.normalize(imagined, dim=1)
-    alike = torch.cat([(some @ own.T > ALIKE).sum(1) for some in own.split(1024)])
+def outcome_weights(changes: Float[Tensor, "N z"], practised: Float[Tensor, "M z"], imagined: Float[Tensor, "K z"]) -> Float[Tensor, " N"]:
+    """Weights, float64, positive, of outcomes by what they change (end minus begin), beside what is practised, and what goals that were imagined would have changed. What changes nothing is of no kind."""
+    own, had, goals = (F.normalize(x, dim=1) for x in (changes, practised, imagined))
+    alike = torch.cat([(some @ had.T > ALIKE).sum(1) for some in own.split(1024)])
     asked = torch.cat([(some @ goals.T > ASKED).sum(1) for some in own.split(1024)])
     return (asked + 1) / (asked + DOUBT) / alike.clamp_min(FEW).double()
 

@@ -16,16 +16,18 @@ GoalSampler = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def pick_novel(
-    distance: Float[Tensor, "B K"], least: float, generator: torch.Generator | None = None
+    distance: Float[Tensor, "B K"], least: float, generator: torch.Generator | None = None, weights: Float[Tensor, "B K"] | None = None
 ) -> Int[Tensor, " B"]:
-    """Which of K candidate goals to try: any one farther than `least` from where the episode starts, else the farthest.
+    """Which of K candidate goals to try: any one farther than `least` from where the episode starts, as likely as its positive weight says, else the farthest.
 
     A goal that is reached before the first step teaches nothing, and a prior of what scenes afford also proposes, rightly,
     that nothing changes.
     """
-    lottery = 1.0 + torch.rand(distance.shape, generator=generator, device=distance.device)
-    farthest = distance / (1.0 + distance)  # below 1, in the order of the distances
-    return torch.where(distance > least, lottery, farthest).argmax(1)
+    novel = distance > least
+    lottery = torch.rand(distance.shape, generator=generator, device=distance.device).log()
+    if weights is not None:  # the largest of log(u) / w is a draw by w (Efraimidis and Spirakis 2006)
+        lottery = lottery / weights.to(lottery)
+    return torch.where(novel.any(1), torch.where(novel, lottery, -torch.inf).argmax(1), distance.argmax(1))
 
 
 class PriorGoals:

@@ -13,6 +13,7 @@ from goals.samplers import pick_novel
 from imagoal.config import PracticeConfig
 from imagoal.errors import UserError
 from imagoal.loading import Policy, load_model, load_prior
+from imagoal.repeats import History
 from vision.images import to_uint8
 
 
@@ -42,7 +43,7 @@ class Outcomes:
         self.codes = torch.cat([self.codes, codes.to(self.codes)])
 
 
-def goal_source(config: PracticeConfig, policy: Policy, world: SceneBatch, prior_codes: Tensor, seen: Outcomes, reward: SuccessReward) -> GoalSource:
+def goal_source(config: PracticeConfig, policy: Policy, world: SceneBatch, prior_codes: Tensor, seen: Outcomes, history: History | None, reward: SuccessReward) -> GoalSource:
     """The source that the config names. `prior_codes` (N, cells) are of the prior data, `seen` fills while practising.
 
     Raises UserError for a prior or model that is missing or does not fit.
@@ -69,8 +70,10 @@ def goal_source(config: PracticeConfig, policy: Policy, world: SceneBatch, prior
 
     def novel(begin: Beginning, generator: torch.Generator) -> Tensor:
         candidates = imagine(begin, k, generator)  # (n * k, cells)
-        distance = reward.distance(eyes.latents(candidates).clone(), begin.latents.repeat_interleave(k, 0)).view(-1, k)
-        chosen = pick_novel(distance, least, generator)
+        latents, begun = eyes.latents(candidates).clone(), begin.latents.repeat_interleave(k, 0)
+        distance = reward.distance(latents, begun).view(-1, k)
+        wanted = None if history is None else history.wanted(latents - begun).view(-1, k)
+        chosen = pick_novel(distance, least, generator, wanted)
         return candidates.view(-1, k, candidates.shape[1])[torch.arange(len(chosen), device=chosen.device), chosen]
 
     return novel

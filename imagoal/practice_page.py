@@ -50,7 +50,7 @@ def report(
     lines = {"success": "true goals reached (evaluation)", "reached": "imagined goals reached (its own judgement)"}
     if figure_of_curves := metric_chart(metrics, lines, "While practising", "attempts", "share", 2.6):
         page.figure(figure_of_curves)
-    told = f" {100 * config.repeats:.0f}% of the attempts do again what was done before, whatever the goal." if config.repeats else ""
+    told = f" {100 * config.repeats:.0f}% of the attempts do again what was done before: what a demonstration did that shows such a change as the goal, or what an attempt did here, whatever the goal." if config.repeats else ""
     page.section("Imagined and tried", "Left to right: the start, the goal that was imagined (decoded), and the attempt at it." + told)
     for name, shown in attempts.items():
         few = min(3, len(shown.goals))

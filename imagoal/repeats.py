@@ -1,7 +1,7 @@
 """Attempts that do again what was done before, and what is remembered of attempts for that.
 
-What a policy does not do it does not find, and no goal changes that. Demonstrations of other scenes, done again here along the same path, sometimes do what they did
-there, or something else; and what an attempt did here is done again from where it can be: return, then explore (Ecoffet et al. 2021, "First return, then
+What a policy does not do it does not find. A demonstration of another scene that shows what the goal shows (`imagoal.demonstrations`), done again here along the
+same path, mostly does it; and what an attempt did here is done again from where it can be: return, then explore (Ecoffet et al. 2021, "First return, then
 explore"), by the robot's path rather than by resets. Ours, from none of VAL's papers.
 """
 
@@ -17,6 +17,7 @@ from envs.columns import Columns
 from goals.kinds import outcome_weights
 
 DEMONSTRATED = 0.5  # of repeats, that are of demonstrations
+LIKE = 8  # demonstrations, at most, of which one is done again for a goal
 SAME = 0.5  # of the size of what it changed, in latents: nearer than this a start looks, there, as the attempt's own did
 WOBBLE = 0.1  # standard deviation of white noise on the actions, as the desk's experts have
 
@@ -44,7 +45,11 @@ class History:
 
     def weights(self) -> Float[Tensor, " E"]:
         """How much each is to be practised, `goals.kinds.outcome_weights`."""
-        return outcome_weights(self.ended - self.begun, self.asked)
+        return self.wanted(self.ended - self.begun)
+
+    def wanted(self, changes: Float[Tensor, "n z"]) -> Float[Tensor, " n"]:
+        """How much such changes are to be practised, the same."""
+        return outcome_weights(changes, self.ended - self.begun, self.asked)
 
     def fits(self, begun: Float[Tensor, "n z"]) -> Bool[Tensor, "n E"]:
         """Whether starts look as an attempt's own did where it changed something."""
@@ -86,15 +91,20 @@ class Repeats:
         return torch.where(self.which[:, None], (along + wobble).clamp_(-1.0, 1.0), action)
 
 
-def repeats(base: Actor, follow: Follow, begun: Float[Tensor, "n z"], share: float, history: History, demonstrations: Columns, generator: torch.Generator) -> Repeats:
-    """Who makes a round of attempts that begin so: of a `share` of them, drawn at random, half do again what some demonstration did, the others what an attempt
-    here did that fits, by `History.weights`; a demonstration's, too, where none does."""
+def repeats(
+    base: Actor, follow: Follow, begun: Float[Tensor, "n z"], likeness: Float[Tensor, "n D"], share: float, history: History, demonstrations: Columns,
+    generator: torch.Generator,
+) -> Repeats:  # fmt: skip
+    """Who makes a round of attempts that begin so: of a `share` of them, drawn at random, half do again what a demonstration did that is like their goal (the
+    likest half of the time, the next a quarter, and so on), the others what an attempt here did that fits, by `History.weights`; a demonstration's, too, where none does."""
     n, steps, device = len(begun), history.action.shape[1], begun.device
     which = torch.rand(n, generator=generator, device=device) < share
     proprio, action = (torch.zeros(n, *like.shape[1:], device=device) for like in (history.proprio, history.action))
     fits = history.fits(begun)
     own = (torch.rand(n, generator=generator, device=device) >= DEMONSTRATED) & fits.any(1)
-    demo = torch.randint(len(demonstrations.start), (n,), generator=generator, device=device).cpu().numpy()
+    likest = likeness.topk(min(LIKE, likeness.shape[1])).indices
+    chance = 0.5 ** torch.arange(likest.shape[1], device=device)
+    demo = likest.gather(1, torch.multinomial(chance.expand(n, -1), 1, generator=generator))[:, 0].cpu().numpy()
     if len(history):
         weights = torch.where(fits, history.weights(), 0.0)
         weights[~fits.any(1)] = 1.0  # not used

@@ -197,6 +197,6 @@ def test_a_prior_trains_samples_and_is_found_by_its_model(tmp_path):
 
 def test_goals_of_other_scenes_come_from_the_gpus_generator():
     config: Any = SimpleNamespace(goal_source="other_scenes", goal_model="")
-    source = goal_source(config, SimpleNamespace(eyes=SimpleNamespace(context_dim=0)), None, torch.randint(16, (30, 16), dtype=torch.int16), Outcomes(16, torch.int16, CUDA), None)  # type: ignore[arg-type]
+    source = goal_source(config, SimpleNamespace(eyes=SimpleNamespace(context_dim=0)), None, torch.randint(16, (30, 16), dtype=torch.int16), Outcomes(16, torch.int16, CUDA), None, None)  # type: ignore[arg-type]
     goals = source(SimpleNamespace(latents=torch.zeros(4, 48)), seeded(0, device=CUDA))  # type: ignore[arg-type]
     assert goals.shape == (4, 16) and goals.device.type == "cuda" and goals.dtype == torch.int16

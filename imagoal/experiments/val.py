@@ -1,7 +1,6 @@
 """VAL at the desk (thesis ch. 9, figs. 44 and 48): practice in a held-out scene at goals from the affordance prior, beside goals from other models, from what was seen,
-true ones, and no practice, with attempts that repeat and even practice, and without; CC-RIG, the earlier system, without; how good imagined goals are; more and less
-prior data; twice as many attempts; again in a second scene; and in scenes beyond those of the trials (of each seed's three the first has since seen trials of repeats
-and even practice).
+true ones, and no practice, with attempts that repeat and even practice, and without; CC-RIG, the earlier system, and more and less prior data, without; how good imagined
+goals are; again in a second scene; and in scenes beyond those of the trials (of each seed's three the first has since seen trials of repeats and even practice).
 
 Seed s has its own data and networks, and practises in the s-th held-out scene that has everything. The comparisons of goals share data, latent model, pretrained policy
 and explorers: policies of few demonstrations, which leave room for practice and see through the model of all trajectories; explorers differ in their seed only. CC-RIG
@@ -30,24 +29,20 @@ EYES = ("vision=vqvae_small", "vision.grid=12", "vision.stem=2", "vision.code_di
 GOAL_MODELS = {"vae_goals": "vae", "ccvae_goals": "ccvae", "bigan_goals": "bigan", "cbigan_goals": "cbigan"}  # variant -> vision
 SOURCES = {"val": "affordance", **dict.fromkeys(GOAL_MODELS, "model"), "replay_goals": "replay", "oracle_goals": "oracle", "no_practice": "none"}
 PLAIN = {f"{variant}_without_repeats": variant for variant, source in SOURCES.items() if source != "none"}  # variant -> the one that it is but for `WITHOUT`
-WITHOUT = ("repeats=0", "even=false")
+WITHOUT = ("repeats=0", "even=false", "candidates=4")
 EARLIER = "ccrig"  # the variant
-LONGER = {"val_longer": "val", "no_practice_longer": "no_practice"}  # variant -> the one that it is but for `LONG` attempts
-ELSEWHERE = {  # variant -> the one that it is but for `LONG` attempts in each of other scenes
-    "val_elsewhere": "val", "bigan_elsewhere": "bigan_goals", "no_practice_elsewhere": "no_practice", "val_without_repeats_elsewhere": "val_without_repeats",
-}  # fmt: skip
+ELSEWHERE = {"val_elsewhere": "val", "bigan_elsewhere": "bigan_goals", "no_practice_elsewhere": "no_practice"}  # variant -> the one that it is, in each of other scenes
 TRIED, OTHERS = 12, 3  # whole held-out scenes in which trials were made, but for later ones; how many of those beyond every seed practises in
 EPISODES, SCENES = 450, 150
 SIZES = {"val_quarter": 4, "val_half": 2, "val_whole": 1}  # variant -> the share of the prior data that it has is one in so many
 IDLE = "no_practice_whole"  # the variant: the last of those without attempts
 FEW, EXPLORERS = 150, (11, 12, 13)  # demonstrations, one of a scene; seeds of the policies that explore
 PARALLEL, JUDGED_EVERY = 80, 4  # attempts at once; rounds of them after which practice from each size is judged, too
-LONG = 1280  # attempts, judged half-way too
 SAMPLED = 32  # imagined goals of each judged scene
 JUDGED = 8  # held-out scenes in which imagined goals are judged
 PROBE_SCENES, PROBE_STEPS = 1000, 3000  # the judge's own, and the same for all seeds
-BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in (*SOURCES, *PLAIN, *LONGER, *ELSEWHERE, EARLIER, *SIZES, IDLE) for when in ("before", "after")]
-BARS += [(variant, f"{task}.success_{when}", f"{variant.replace('_', ' ')}, {task.replace('_', ' ')}: {when}") for variant in ("val", "val_longer", "val_elsewhere") for task in TASKS for when in ("before", "after")]
+BARS = [(variant, f"success_{when}", f"{variant.replace('_', ' ')}: {when}") for variant in (*SOURCES, *PLAIN, *ELSEWHERE, EARLIER, *SIZES, IDLE) for when in ("before", "after")]
+BARS += [(variant, f"{task}.success_{when}", f"{variant.replace('_', ' ')}, {task.replace('_', ' ')}: {when}") for variant in ("val", "val_elsewhere") for task in TASKS for when in ("before", "after")]
 
 
 class Jobs:
@@ -61,7 +56,6 @@ class Jobs:
         self.judged = f"evaluation_episodes={config.episodes}"
         team = ",".join(str(self.named("policy", f"-few-{k}")) for k in EXPLORERS)
         self.explored = [f"explorers=[{team}]", "noise=false"]  # all do what they find best: they differ
-        self.long = [f"episodes={LONG}", f"evaluate_every={LONG // PARALLEL // 2}"]
         self.shares = {"" if part == 1 else f"-{variant}": part for variant, part in SIZES.items()}
 
     def named(self, kind: str, ending: str = "") -> Path:
@@ -91,21 +85,20 @@ class Jobs:
         return [*jobs, self._practice(EARLIER, self.named("policy", f"-{EARLIER}"), self.here, "model", [*self._imagined_by("ccvae_goals"), *WITHOUT])]
 
     def more(self) -> list[Stage]:
-        """In the order of SIZES, and IDLE; then of LONGER; then what VAL has practised goes on in a second scene."""
-        curve, endings = [f"evaluate_every={JUDGED_EVERY}"], zip(SIZES, self.shares, strict=True)
+        """In the order of SIZES, and IDLE; then what VAL has practised goes on in a second scene."""
+        curve, endings = [f"evaluate_every={JUDGED_EVERY}", *WITHOUT], zip(SIZES, self.shares, strict=True)
         jobs = [self._practice(variant, self.named("policy", ending), self.here, "affordance", curve) for variant, ending in endings]
         jobs.append(self._practice(IDLE, self.named("policy"), self.here, "none", curve))
-        jobs += [self._few(variant, like, self.here, *self.long) for variant, like in LONGER.items()]
         return [*jobs, self._practice("again", self.named("practice-val"), self.there, "affordance", self.explored)]
 
     def elsewhere(self) -> list[Stage]:
         """In the order of ELSEWHERE, in each of the others."""
-        return [self._few(f"{variant}-{i}", like, scene, *self.long) for variant, like in ELSEWHERE.items() for i, scene in enumerate(self.others)]
+        return [self._few(f"{variant}-{i}", like, scene) for variant, like in ELSEWHERE.items() for i, scene in enumerate(self.others)]
 
-    def _few(self, variant: str, like: str, scene: str, *more: str) -> Stage:
+    def _few(self, variant: str, like: str, scene: str) -> Stage:
         """Practice of the policy of few demonstrations, with its explorers; its goals are `like`'s, of SOURCES or PLAIN."""
         first, plain = (PLAIN[like], WITHOUT) if like in PLAIN else (like, ())
-        words = [*self._imagined_by(first), *self.explored, *plain, *more]
+        words = [*self._imagined_by(first), *self.explored, *plain]
         return self._practice(variant, self.named("policy", "-few"), scene, SOURCES[first], words)
 
     def _imagined_by(self, variant: str) -> list[str]:
@@ -123,13 +116,13 @@ def one_seed(config: ExperimentConfig, folder: Path, seed: int) -> dict[str, dic
         stages(prepared, config.workers)
     found = dict(zip((*SOURCES, *PLAIN, EARLIER), stages(jobs.practice(), config.workers), strict=True))
     *more, again = stages(jobs.more(), config.workers)
-    found |= zip((*SIZES, IDLE, *LONGER), more, strict=True)
+    found |= zip((*SIZES, IDLE), more, strict=True)
     out = {variant: numbers(result) for variant, result in found.items()}
-    for variant in (*SIZES, IDLE, *LONGER):
+    for variant in (*SIZES, IDLE):
         out[variant] |= curve(folder / f"practice-{variant}")
     there = iter(stages(jobs.elsewhere(), config.workers))
     for variant in ELSEWHERE:
-        out[variant] = over_scenes([numbers(next(there)) | curve(folder / f"practice-{variant}-{i}") for i in range(OTHERS)])
+        out[variant] = over_scenes([numbers(next(there)) for _ in range(OTHERS)])
     kept = remembered(folder / "first_scene.json", lambda: judged_in(folder / "practice-again", jobs.here, config))
     out["second_scene"] = numbers(again) | {"first_scene.success_after_first": float(found["val"]["success_after"]), "first_scene.success_after_second": kept}
     for variant, quality in remembered(folder / "affordances.json", lambda: goal_numbers(affordances(folder, seed, config))).items():

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from agents.agent import Agent
 from agents.exploration import Actor, Team
-from envs.columns import Columns
 from envs.families import FAMILIES, SceneBatch, open_scene
 from goals.kinds import WeightedRows
 from goals.relabel import HindsightSampler, MixedSampler
@@ -23,6 +22,7 @@ from goals.rewards import ChangedCellsReward, SparseReward
 from imagoal import online
 from imagoal.compose import command, own
 from imagoal.config import PracticeConfig
+from imagoal.demonstrations import Demonstrations
 from imagoal.errors import UserError, explained
 from imagoal.evaluation import Evaluation, evaluate, seeded
 from imagoal.goal_sources import Beginning, GoalSource, Outcomes, goal_source
@@ -68,7 +68,7 @@ class Gym:
     outcomes: Outcomes
     imagination: Imagination | None  # where attempts go by way of planned subgoals
     history: History | None  # where attempts are repeated, or practised evenly
-    demonstrations: Columns
+    demonstrations: Demonstrations | None  # where they are done again
     homing: int  # steps after an attempt's own, in which the robot leaves the picture
 
 
@@ -162,11 +162,12 @@ def open_gym(config: PracticeConfig, policy: Policy, run: RunFolder, device: tor
     if config.bc_weight >= 0 and hasattr(policy.agent, "set_bc_weight"):
         cast(Any, policy.agent).set_bc_weight(config.bc_weight)
     outcomes = Outcomes(eyes.cells, replay.dtype, device)
-    source = goal_source(config, policy, world, codes, outcomes, reward)
     history = History(eyes.latent_dim, config.horizon, seen, world.action_dim, device) if config.repeats or config.even else None
+    source = goal_source(config, policy, world, codes, outcomes, history if config.even else None, reward)
+    demonstrations = Demonstrations(columns, device) if config.repeats else None
     recalled = Recall(sampler, policy.agent, goals_here(config, policy, world, source), config.recall) if config.recall else sampler
     team = [load_explorer(run, policy, device) for run in config.explorers]
-    return Gym(policy, world, prior_data, replay, Team([policy.agent, *team]) if team else policy.agent, practised, recalled, reward, source, outcomes, planned, history, columns, homing)
+    return Gym(policy, world, prior_data, replay, Team([policy.agent, *team]) if team else policy.agent, practised, recalled, reward, source, outcomes, planned, history, demonstrations, homing)
 
 
 def load_explorer(run: str, policy: Policy, device: torch.device) -> Agent:
@@ -291,8 +292,9 @@ def attempt(config: PracticeConfig, gym: Gym, r: int, keep_images: bool) -> tupl
     gym.policy.agent.eval()
     actor = gym.actor
     if config.repeats:
-        assert gym.history is not None
-        actor = repeats(actor, gym.world.follow, begin.latents, config.repeats, gym.history, gym.demonstrations, generator)
+        assert gym.history is not None and gym.demonstrations is not None
+        likeness = gym.demonstrations.likeness(eyes.pictures(eyes.codes(begin.pictures, begin.first), begin.first), eyes.pictures(goal, begin.first))
+        actor = repeats(actor, gym.world.follow, begin.latents, likeness, config.repeats, gym.history, gym.demonstrations.columns, generator)
     displaced = displacement(config, gym.world, generator) if config.displacement else None
     rollout = roll_out(gym.world, actor, eyes, starts, way, config.horizon, config.noise, generator, keep_images, home=gym.homing, displaced=displaced)
     gym.policy.agent.train()

@@ -14,7 +14,7 @@ def test_outcomes_count_by_kind_and_by_what_was_imagined():
     x, y, z = torch.eye(3)
     changes = torch.stack([*(0.1 * (i + 1) * x for i in range(20)), y, 5 * y, 0 * x])
     imagined = torch.stack([y, 2 * y, y + 0.3 * x, -x, x + 2 * z])
-    weights = outcome_weights(changes, imagined)
+    weights = outcome_weights(changes, changes, imagined)
     assert weights[:20].tolist() == pytest.approx([1 / DOUBT / 20] * 20)  # nobody imagined that, and twenty are alike
     assert weights[20:22].tolist() == pytest.approx([4 / (3 + DOUBT) / FEW] * 2)  # three goals show it; as few as two are no kind of their own
     assert float(weights[22]) == pytest.approx(1 / DOUBT / FEW)
@@ -25,7 +25,7 @@ def test_kinds_do_not_depend_on_how_many_are_compared_at_once():
     changes, imagined = (torch.randn(n, 4, generator=generator, dtype=torch.float64) for n in (2500, 30))
     own, goals = (v / v.norm(dim=1, keepdim=True) for v in (changes, imagined))
     alike, asked = (own @ own.T > 0.5).sum(1).clamp_min(FEW), (own @ goals.T > 0.7).sum(1)
-    assert torch.allclose(outcome_weights(changes, imagined), (asked + 1) / (asked + DOUBT) / alike.double())
+    assert torch.allclose(outcome_weights(changes, changes, imagined), (asked + 1) / (asked + DOUBT) / alike.double())
 
 
 def replay_of(*steps: int, capacity: int = 100) -> Replay:

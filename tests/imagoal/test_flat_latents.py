@@ -67,7 +67,7 @@ def test_prior_data_attempts_and_goals_have_their_own_contexts(home, monkeypatch
     world = open_scene("held_out/0", 2, policy.scenes)
     begin = beginning(policy, world, np.array([5, 6]), None, 0)
     words = [f"policy={home / 'policy'}", f"run={home / 'x'}", *SMALL]
-    oracle = goal_source(load("practice", [*words, "goal_source=oracle"]), policy, world, stored, Outcomes(8, torch.float32, CPU), None)
+    oracle = goal_source(load("practice", [*words, "goal_source=oracle"]), policy, world, stored, Outcomes(8, torch.float32, CPU), None, None)
     starts, goals = world.sample(begin.seeds)
     begin = beginning(policy, world, begin.seeds, starts, 0)
     shown, first = (torch.from_numpy(world.picture(states)) for states in (goals, starts))

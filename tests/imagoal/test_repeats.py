@@ -60,24 +60,36 @@ def test_rows_with_a_path_follow_it_and_the_others_act_as_they_would():
 def test_repeats_are_of_demonstrations_until_something_fits_and_half_of_them_afterwards():
     begun, follow = torch.zeros(400, Z), lambda proprio, path, action: action
     empty = History(Z, T, P, A, torch.device("cpu"))
-    found = repeats(Base(), follow, begun, 0.75, empty, demonstrations(), torch.Generator().manual_seed(0))
+    alike = torch.tensor([0.1, 0.2]).expand(400, 2)
+    found = repeats(Base(), follow, begun, alike, 0.75, empty, demonstrations(), torch.Generator().manual_seed(0))
     assert found.which.float().mean() == pytest.approx(0.75, abs=0.06)
     first = found.proprio[found.which][:, :, 0]
     assert {tuple(row) for row in first.tolist()} == {(100.0, 101.0, 101.0), (200.0, 201.0, 202.0)}  # one ends sooner, and stays where it is
     assert {tuple(row) for row in found.action[found.which][:, :, 0].tolist()} == {tuple(np.float32(x / 100) for x in row) for row in ((0, 1, 1), (0, 1, 2))}
     history = history_of([[0.0] * Z, [5.0] * Z], [[1.0, 0, 0, 0], [5.0, 6, 5, 5]])
-    found = repeats(Base(), follow, begun, 1.0, history, demonstrations(), torch.Generator().manual_seed(0))
+    found = repeats(Base(), follow, begun, alike, 1.0, history, demonstrations(), torch.Generator().manual_seed(0))
     place = found.proprio[:, 0, 0]
     assert (place == 1).float().mean() == pytest.approx(0.5, abs=0.08) and not (place == 2).any()  # the other is from another start
-    away = repeats(Base(), follow, begun + 50, 1.0, history, demonstrations(), torch.Generator().manual_seed(0))
+    away = repeats(Base(), follow, begun + 50, alike, 1.0, history, demonstrations(), torch.Generator().manual_seed(0))
     assert bool((away.proprio[:, 0, 0] >= 100).all())  # nothing fits there
+
+
+def test_what_a_goal_is_likest_is_done_again_half_of_the_time_and_the_next_half_as_often():
+    """Four demonstrations of one transition each; of the goals half are likest the third, then the first, the others the other way round."""
+    four: Any = SimpleNamespace(start=np.arange(4) * 2, end=np.arange(4) * 2 + 2, proprio=np.arange(8.0, dtype=np.float32)[:, None].repeat(P, 1), action=np.zeros((8, A), np.float32))
+    alike = torch.tensor([[0.8, 0.2, 0.9, 0.1], [0.9, 0.2, 0.8, 0.1]]).repeat(2000, 1)
+    found = repeats(Base(), lambda *x: x[2], torch.zeros(4000, Z), alike, 1.0, History(Z, T, P, A, torch.device("cpu")), four, torch.Generator().manual_seed(0))
+    place = found.proprio[:, 0, 0].view(2000, 2) / 2
+    for goal, order in enumerate(([2, 0, 1, 3], [0, 2, 1, 3])):
+        shares = [float((place[:, goal] == number).float().mean()) for number in order]
+        assert shares == pytest.approx([8 / 15, 4 / 15, 2 / 15, 1 / 15], abs=0.03)
 
 
 def test_what_is_repeated_is_of_every_kind_alike():
     """Thirty attempts did one thing and ten another, which goals show as often: they are repeated as often, not three times as often."""
     ended = [[1.0, 0, 0, 0]] * 30 + [[0.0, 1, 0, 0]] * 10
     history = history_of([[0.0] * Z] * 40, ended)
-    found = repeats(Base(), lambda *x: x[2], torch.zeros(4000, Z), 1.0, history, demonstrations(), torch.Generator().manual_seed(0))
+    found = repeats(Base(), lambda *x: x[2], torch.zeros(4000, Z), torch.zeros(4000, 2), 1.0, history, demonstrations(), torch.Generator().manual_seed(0))
     place = found.proprio[:, 0, 0]
     often, seldom = ((place <= 30).sum(), ((place > 30) & (place <= 40)).sum())
     assert float(often / seldom) == pytest.approx(1.0, abs=0.15)
