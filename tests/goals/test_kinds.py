@@ -20,6 +20,14 @@ def test_outcomes_count_by_kind_and_by_what_was_imagined():
     assert float(weights[22]) == pytest.approx(1 / DOUBT / FEW)
 
 
+def test_what_could_be_tried_counts_by_what_is_practised():
+    """Of x, y and z a hundred, twenty and none are practised, and all are imagined: the last counts as something of which there are few."""
+    x, y, z = torch.eye(3)
+    practised = torch.stack([*[x] * 100, *[y] * 20])
+    weights = outcome_weights(torch.stack([x, y, z]), practised, torch.stack([x, y, z]))
+    assert weights.tolist() == pytest.approx([2 / (1 + DOUBT) / n for n in (100, 20, FEW)])
+
+
 def test_kinds_do_not_depend_on_how_many_are_compared_at_once():
     generator = torch.Generator().manual_seed(0)
     changes, imagined = (torch.randn(n, 4, generator=generator, dtype=torch.float64) for n in (2500, 30))

@@ -196,3 +196,12 @@ def test_pick_novel_takes_any_goal_far_enough_else_the_farthest() -> None:
     picks = torch.stack([pick_novel(distance, 1.0, torch.Generator().manual_seed(seed)) for seed in range(40)])
     assert set(picks[:, 0].tolist()) == {1, 3}
     assert set(picks[:, 1].tolist()) == {2}
+
+
+def test_pick_novel_draws_by_weights_among_those_far_enough() -> None:
+    """Three goals weigh 3, 1 and 96, but the last is near: of 4,000 picks three quarters are the first."""
+    distance = torch.tensor([5.0, 3.0, 0.1]).expand(4000, 3)
+    picks = pick_novel(distance, 1.0, torch.Generator().manual_seed(0), torch.tensor([3.0, 1.0, 96.0], dtype=torch.float64).expand(4000, 3))
+    shares = torch.bincount(picks, minlength=3) / 4000
+    assert shares.tolist() == pytest.approx([0.75, 0.25, 0.0], abs=0.03)
+    assert pick_novel(distance[:1] * 0 + torch.tensor([0.2, 0.4, 0.1]), 1.0, None, torch.ones(1, 3)).tolist() == [1]

@@ -24,6 +24,7 @@ from envs.desk_simulation import HIGH, LOW, TIP
 from envs.desk_tasks import TASKS, possible
 from envs.families import FAMILIES, SceneSettings, open_scene
 from envs.ptp_tasks import SINGLE
+from imagoal.demonstrations import Demonstrations
 from imagoal.evaluation import seeded
 from imagoal.jobs.practice import beginning, displacement
 from imagoal.loading import load_policy, practised_before
@@ -201,6 +202,28 @@ def test_a_third_of_the_attempts_is_displaced_a_third_by_twice_as_much_and_only_
     assert torch.equal(drawn, displacement(config, world, seeded(0)))
     tabletop: Any = SimpleNamespace(place_dim=2, proprio_dim=2)
     assert displacement(config, tabletop, seeded(0)).shape == (3000, 2)
+
+
+def test_demonstrations_of_other_scenes_that_are_like_a_goal_reach_it_here(tmp_path):
+    """Of 90 demonstrations in as many other scenes the likest is done again in a held-out one, at 24 goals of drawers; then any, drawn at random."""
+    stage("collect", tmp_path / "data", "env=desk", "scenes=90", "episodes=90", "expert_share=1", "linger=8", "workers=1", "threads=1")
+    columns = open_columns(tmp_path / "data" / "columns")
+    world = open_scene(FULL, 24, SceneSettings(family="desk"))
+    samples = [world.sample(np.arange(8), 1, task) for task in ("open_drawer", "close_drawer", "press_button")]
+    starts, goals = (np.concatenate(states) for states in zip(*samples, strict=True))
+    pictures = [world.picture(states) for states in (starts, goals)]
+    likest = Demonstrations(columns, torch.device("cpu")).likeness(*pictures).argmax(1).numpy()
+
+    def reached(demo):
+        world.reset(starts)
+        for step in range(65):
+            rows = np.minimum(columns.start[demo] + step, columns.end[demo] - 2)
+            world.step(world.follow(world.proprio(), columns.proprio[rows], columns.action[rows]))
+        return float(world.success(world.states(), goals).mean())
+
+    found, chance = reached(likest), np.mean([reached(np.random.default_rng(i).integers(90, size=24)) for i in range(3)])
+    world.close()
+    assert found > 0.5 and found > 3 * chance
 
 
 def test_displacement_needs_a_policy_that_feels_where_it_is(home, capsys):
