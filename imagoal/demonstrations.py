@@ -13,6 +13,7 @@ from torch import Tensor
 from envs.columns import Columns
 
 PARTS = 12  # of a picture's side, of which each changes or does not
+SHOWN = 0.3  # of the parts that change in either, that change in both: from there on a demonstration shows what a goal shows
 CHANGED = 0.03  # mean absolute difference of the colour that differs most, of 1, from which a part has changed
 STEEP = 0.16  # difference of brightness between neighbours, of 1, from which an edge is an edge
 FRAMES = 24  # of a demonstration's first half, at most, whose median shows how it began, without the robot that passes
@@ -32,9 +33,9 @@ class Demonstrations:
         self._before, self._after = edges(before, device), edges(after, device)
 
     def likeness(self, before: UInt8[np.ndarray, "n h w 3"], after: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n E"]:
-        """How like each demonstration is to what turns `before` into `after`, in [-2, 3]: the share of the parts that change in either that change in both, and the
-        correlations of edges before and after, where the goal's picture changes. The two pictures are to be drawn alike: both as the world shows them, or both
-        through a latent model. 0 for a goal that shows no change."""
+        """How like each demonstration is to what turns `before` into `after`, in [-1.7, 3]: the share of the parts that change in either that change in both, and the
+        correlations of edges before and after, where the goal's picture changes; -inf where that share is below `SHOWN`, as for a goal that shows no change, or
+        another scene. The two pictures are to be drawn alike: both as the world shows them, or both through a latent model."""
         device = self._changed.device
         parts = changed(before, after, device)
         both = parts @ self._changed.T
@@ -42,7 +43,7 @@ class Demonstrations:
         near = F.max_pool2d(parts.view(-1, 1, PARTS, PARTS), 3, 1, 1)
         where = F.interpolate(near, scale_factor=2).expand(-1, 2, -1, -1).flatten(1)
         alike = overlap + correlation(edges(before, device), self._before, where) + correlation(edges(after, device), self._after, where)
-        return torch.where(parts.any(1, keepdim=True), alike, 0.0)
+        return torch.where(overlap >= SHOWN, alike, -torch.inf)
 
 
 def beginning(frames: UInt8[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "h w 3"]:

@@ -96,15 +96,19 @@ def repeats(
     generator: torch.Generator,
 ) -> Repeats:  # fmt: skip
     """Who makes a round of attempts that begin so: of a `share` of them, drawn at random, half do again what a demonstration did that is like their goal (the
-    likest half of the time, the next a quarter, and so on), the others what an attempt here did that fits, by `History.weights`; a demonstration's, too, where none does."""
+    likest twice as often as the next, and so on; those of a likeness of -inf never), the others what an attempt here did that fits, by `History.weights`; where
+    no attempt fits, or no demonstration is like the goal, the other of the two; `base` acts where neither does."""
     n, steps, device = len(begun), history.action.shape[1], begun.device
     which = torch.rand(n, generator=generator, device=device) < share
     proprio, action = (torch.zeros(n, *like.shape[1:], device=device) for like in (history.proprio, history.action))
     fits = history.fits(begun)
-    own = (torch.rand(n, generator=generator, device=device) >= DEMONSTRATED) & fits.any(1)
-    likest = likeness.topk(min(LIKE, likeness.shape[1])).indices
-    chance = 0.5 ** torch.arange(likest.shape[1], device=device)
-    demo = likest.gather(1, torch.multinomial(chance.expand(n, -1), 1, generator=generator))[:, 0].cpu().numpy()
+    likest = likeness.topk(min(LIKE, likeness.shape[1]))
+    chance = 0.5 ** torch.arange(likest.values.shape[1], device=device) * likest.values.isfinite()
+    shown = chance.any(1)
+    chance[~shown] = 1.0  # not used
+    demo = likest.indices.gather(1, torch.multinomial(chance, 1, generator=generator))[:, 0].cpu().numpy()
+    own = ((torch.rand(n, generator=generator, device=device) >= DEMONSTRATED) | ~shown) & fits.any(1)
+    which &= own | shown
     if len(history):
         weights = torch.where(fits, history.weights(), 0.0)
         weights[~fits.any(1)] = 1.0  # not used

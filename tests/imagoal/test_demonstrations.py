@@ -78,5 +78,7 @@ def test_the_likest_demonstration_changes_the_same_from_what_looks_the_same():
     alike = shown.likeness(before, after)
     assert alike.shape == (4, 4) and alike.argmax(1).tolist() == [0, 1, 2, 3]
     assert alike.diagonal().tolist() == pytest.approx([3, 3, 3, 2], abs=1e-4)  # the same but for its colours; where a thing is gone no edges are left to compare
-    assert float(alike[0, 1]) < 2 and float(alike[0, 2]) < 1  # the way back, and elsewhere
-    assert not shown.likeness(before, before).any()  # a goal that shows no change is like none
+    assert float(alike[0, 1]) < 2 and alike[0, 2] == -torch.inf  # the way back, and elsewhere
+    assert (shown.likeness(before, before) == -torch.inf).all()  # a goal that shows no change is like none
+    noise = np.random.default_rng(0).integers(256, size=before.shape, dtype=np.uint8)
+    assert (shown.likeness(before, noise) == -torch.inf).all()  # nor is one that shows another scene

@@ -85,6 +85,16 @@ def test_what_a_goal_is_likest_is_done_again_half_of_the_time_and_the_next_half_
         assert shares == pytest.approx([8 / 15, 4 / 15, 2 / 15, 1 / 15], abs=0.03)
 
 
+def test_what_no_demonstration_shows_is_done_as_an_attempt_did_it_or_as_the_policy_would():
+    """The second goal is like no demonstration, the first like one of the two; in the second round an attempt fits."""
+    alike = torch.tensor([[-torch.inf, 0.5], [-torch.inf, -torch.inf]]).repeat(200, 1)
+    begun, generator = torch.zeros(400, Z), torch.Generator().manual_seed(0)
+    found = repeats(Base(), lambda *x: x[2], begun, alike, 1.0, History(Z, T, P, A, torch.device("cpu")), demonstrations(), generator)
+    assert found.which.tolist() == [True, False] * 200 and (found.proprio[::2, 0, 0] == 200).all()
+    found = repeats(Base(), lambda *x: x[2], begun, alike, 1.0, history_of([[0.0] * Z], [[1.0, 0, 0, 0]]), demonstrations(), generator)
+    assert found.which.all() and (found.proprio[1::2, 0, 0] == 1).all() and set(found.proprio[::2, 0, 0].tolist()) == {1.0, 200.0}
+
+
 def test_what_is_repeated_is_of_every_kind_alike():
     """Thirty attempts did one thing and ten another, which goals show as often: they are repeated as often, not three times as often."""
     ended = [[1.0, 0, 0, 0]] * 30 + [[0.0, 1, 0, 0]] * 10
