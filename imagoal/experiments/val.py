@@ -1,6 +1,6 @@
 """VAL at the desk (thesis ch. 9, figs. 44 and 48): practice in a held-out scene at goals from the affordance prior, beside goals from other models, from what was seen,
 true ones, and no practice, with attempts that repeat and even practice, and without; CC-RIG, the earlier system, and more and less prior data, without; how good imagined
-goals are; again in a second scene; and in scenes beyond those of the trials (of each seed's three the first has since seen trials of repeats and even practice).
+goals are; again in a second scene; and in a scene a seed in which nothing was ever tried.
 
 Seed s has its own data and networks, and practises in the s-th held-out scene that has everything. The comparisons of goals share data, latent model, pretrained policy
 and explorers: policies of few demonstrations, which leave room for practice and see through the model of all trajectories; explorers differ in their seed only. CC-RIG
@@ -31,8 +31,8 @@ SOURCES = {"val": "affordance", **dict.fromkeys(GOAL_MODELS, "model"), "replay_g
 PLAIN = {f"{variant}_without_repeats": variant for variant, source in SOURCES.items() if source != "none"}  # variant -> the one that it is but for `WITHOUT`
 WITHOUT = ("repeats=0", "even=false", "candidates=4")
 EARLIER = "ccrig"  # the variant
-ELSEWHERE = {"val_elsewhere": "val", "bigan_elsewhere": "bigan_goals", "no_practice_elsewhere": "no_practice"}  # variant -> the one that it is, in each of other scenes
-TRIED, OTHERS = 12, 3  # whole held-out scenes in which trials were made, but for later ones; how many of those beyond every seed practises in
+ELSEWHERE = {"val_elsewhere": "val", "no_practice_elsewhere": "no_practice"}  # variant -> the one that it is, in each of other scenes
+TRIED, OTHERS = 21, 1  # whole held-out scenes in which trials, or earlier comparisons, were made; how many of those beyond every seed practises in
 EPISODES, SCENES = 450, 150
 SIZES = {"val_quarter": 4, "val_half": 2, "val_whole": 1}  # variant -> the share of the prior data that it has is one in so many
 IDLE = "no_practice_whole"  # the variant: the last of those without attempts
