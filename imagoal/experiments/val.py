@@ -31,7 +31,7 @@ SOURCES = {"val": "affordance", **dict.fromkeys(GOAL_MODELS, "model"), "replay_g
 PLAIN = {f"{variant}_without_repeats": variant for variant, source in SOURCES.items() if source != "none"}  # variant -> the one that it is but for `WITHOUT`
 WITHOUT = ("repeats=0", "even=false", "candidates=4")
 EARLIER = "ccrig"  # the variant
-ELSEWHERE = {"val_elsewhere": "val", "no_practice_elsewhere": "no_practice"}  # variant -> the one that it is, in each of other scenes
+ELSEWHERE = {"val_elsewhere": "val"}  # variant -> the one that it is, in each of other scenes
 TRIED, OTHERS = 21, 1  # whole held-out scenes in which trials, or earlier comparisons, were made; how many of those beyond every seed practises in
 EPISODES, SCENES = 450, 150
 SIZES = {"val_quarter": 4, "val_half": 2, "val_whole": 1}  # variant -> the share of the prior data that it has is one in so many
