@@ -11,6 +11,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from envs.columns import Columns
+from imagoal.sight import to_tensor
+from vision.images import to_float
 
 PARTS = 12  # of a picture's side, of which each changes or does not
 SHOWN = 0.3  # of the parts that change in either, that change in both: from there on a demonstration shows what a goal shows
@@ -54,13 +56,13 @@ def beginning(frames: UInt8[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "h w 3"
 
 def changed(before: UInt8[np.ndarray, "n h w 3"], after: UInt8[np.ndarray, "n h w 3"], device: torch.device) -> Float[Tensor, "n c"]:
     """Which of `PARTS`^2 parts of pictures change: 0 or 1."""
-    apart = (as_floats(after, device) - as_floats(before, device)).abs().amax(1, keepdim=True)
+    apart = (to_float(to_tensor(after, device)) - to_float(to_tensor(before, device))).abs().amax(1, keepdim=True)
     return (F.adaptive_avg_pool2d(apart, PARTS) > CHANGED).float().flatten(1)
 
 
 def edges(pictures: UInt8[np.ndarray, "n h w 3"], device: torch.device) -> Float[Tensor, "n k"]:
     """How much edge, along and across, is in each half of a part, in [0, 1]: whatever the colours."""
-    grey = as_floats(pictures, device).mean(1, keepdim=True)
+    grey = to_float(to_tensor(pictures, device)).mean(1, keepdim=True)
     across, along = (F.pad(grey.diff(dim=dim).abs(), pad) for dim, pad in ((3, (0, 1)), (2, (0, 0, 0, 1))))
     return F.adaptive_avg_pool2d(torch.cat([across, along], 1).clamp_max(STEEP) / STEEP, 2 * PARTS).flatten(1)
 
@@ -74,8 +76,3 @@ def correlation(x: Float[Tensor, "n k"], y: Float[Tensor, "E k"], where: Float[T
     spread_y = where @ y.square().T / count - mean_y.square()
     spread = (spread_x.clamp_min(0.0) * spread_y.clamp_min(0.0)).sqrt()
     return torch.where(spread > 1e-6, shared / spread.clamp_min(1e-6), 0.0)
-
-
-def as_floats(pictures: UInt8[np.ndarray, "n h w 3"], device: torch.device) -> Float[Tensor, "n 3 h w"]:
-    """Colours in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2).float() / 255
